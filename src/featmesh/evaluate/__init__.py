@@ -1,0 +1,1 @@
+"""Predict every record, then score the file."""

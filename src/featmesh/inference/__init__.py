@@ -1,0 +1,1 @@
+"""Analysis by synthesis: locate -> scan -> refine -> describe."""

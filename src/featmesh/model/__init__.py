@@ -1,0 +1,1 @@
+"""What is learnt, and what a model folder holds."""

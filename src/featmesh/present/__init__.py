@@ -1,0 +1,1 @@
+"""Pictures and pages people look at; Pillow only."""

@@ -1,0 +1,1 @@
+"""Mesh + camera -> per-pixel fragments, differentiable."""

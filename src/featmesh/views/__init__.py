@@ -1,0 +1,1 @@
+"""Labelled photos: files, generated views, occluders."""
