@@ -1,0 +1,71 @@
+"""What a model is, what it was made of and what was measured on it: ``featmesh info``."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from featmesh.files import sha256_of
+from featmesh.model.checkpoint import (
+    CARD,
+    MANIFEST,
+    TENSORS,
+    bundled_models,
+    find_model,
+    read_model,
+)
+
+SCHEMA = 1
+
+
+def describe_model(name_or_folder: str | Path) -> dict[str, Any]:
+    """Return the facts about a model, after the checks of :func:`featmesh.load`.
+
+    ``tensors`` counts numbers; ``files`` have bytes and SHA-256; every key of ``model.json`` that
+    was measured or stated (threshold, metrics, data, licence, limits, ...) stands in ``stated``.
+
+    Raises:
+        CheckpointError: the model is unknown or cannot be trusted.
+    """
+    folder = find_model(name_or_folder)
+    files = read_model(folder)
+    names = [folder / name for name in (MANIFEST, TENSORS, CARD)]
+    listed = [path for path in (*names, _trunk_file(folder)) if path is not None and path.is_file()]
+    card = folder / CARD
+    return {
+        "schema": SCHEMA,
+        "name": folder.absolute().name,
+        "category": files.category,
+        "hash": files.hash,
+        "folder": str(folder),
+        "config": files.config,
+        "tensors": {
+            f"trunk {files.trunk_name}": sum(t.numel() for t in files.trunk.values()),
+            **{name: tensor.numel() for name, tensor in sorted(files.tensors.items())},
+        },
+        "files": [
+            {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+            for path in listed
+        ],
+        "stated": files.extra,
+        "card": card.read_text("utf-8") if card.is_file() else None,
+    }
+
+
+def info_text(facts: dict[str, Any]) -> str:
+    """Return the facts as a page to read: the card, then files, sizes and config."""
+    lines = [facts["card"].rstrip() if facts["card"] else f"# {facts['name']}", ""]
+    lines += [f"hash    {facts['hash']}", f"folder  {facts['folder']}", "", "files"]
+    for file in facts["files"]:
+        lines.append(f"  {file['name']:<44} {file['bytes']:>12,} B  {file['sha256'][:12]}")
+    lines += ["", f"numbers {sum(facts['tensors'].values()):,} in {len(facts['tensors'])} parts"]
+    for title in ("config", "stated"):
+        lines += ["", title, json.dumps(facts[title], indent=2, ensure_ascii=False)]
+    return "\n".join(lines) + "\n"
+
+
+def _trunk_file(folder: Path) -> Path | None:
+    """Return the shared network's file: in the folder, or in ``backbones/`` beside ``models/``."""
+    name = json.loads((folder / MANIFEST).read_text("utf-8"))["backbone"]["file"]
+    homes = [path.absolute().parent.parent for path in (folder, *bundled_models().values())]
+    places = [folder, *(home / "backbones" for home in homes)]
+    return next((place / name for place in places if (place / name).is_file()), None)

@@ -1,0 +1,80 @@
+"""Estimate the pose of the object in photos; writes OUT/<photo>/overlay.png, result.json, .html."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from . import exits
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Options of ``featmesh estimate``."""
+
+    photos: tyro.conf.Positional[tuple[Path, ...]]
+    """Photos (JPEG, PNG, ...)."""
+    model: str = "car"
+    """Name of a bundled model, or a model folder."""
+    box: tuple[float, float, float, float] | None = None
+    """X0 Y0 X1 Y1 of the object, pixels of the displayed photo; belongs to one photo."""
+    focal_px: float | None = None
+    """Focal length in pixels."""
+    fov: float | None = None
+    """Horizontal field of view in degrees."""
+    camera: Path | None = None
+    """Camera file: {"K": [[..]], "width": .., "height": ..}."""
+    out: Path = Path("results")
+    """Folder to write to."""
+    task: Literal["pose"] = "pose"
+    """What to estimate."""
+    allow_truncated: bool = False
+    """Use what can be read of a truncated photo."""
+    json: bool = False
+    """Print one JSON document instead of a table."""
+
+
+def run(arguments: Arguments) -> int:
+    """Estimate each photo; a photo that cannot be used is told and does not stop the others."""
+    _check(arguments)
+    from featmesh.apps.photos import Request, estimate_photos, faults, show
+    from featmesh.model.checkpoint import load
+
+    request = Request(
+        box=arguments.box,
+        focal_px=arguments.focal_px,
+        fov=arguments.fov,
+        camera_file=arguments.camera,
+        task=arguments.task,
+        allow_truncated=arguments.allow_truncated,
+    )
+    model, name = load(arguments.model), Path(arguments.model).name
+    results = estimate_photos((name, model), arguments.photos, arguments.out, request)
+    if arguments.json:
+        document = {"schema": 1, "results": [result.document for result in results]}
+        sys.stdout.write(json.dumps(document, indent=1, allow_nan=False) + "\n")
+    else:
+        show(results)
+    for line in faults(results):
+        sys.stderr.write(f"featmesh: {line}\n")
+    return exits.FAILED if faults(results) else 0
+
+
+def _check(arguments: Arguments) -> None:
+    """Raise UsageError where options do not go together."""
+    if not arguments.photos:
+        raise exits.UsageError("E_IO: estimate: expected photos, got none; try: name a file")
+    if arguments.box is not None and len(arguments.photos) > 1:
+        raise exits.UsageError(
+            f"E_BOX: estimate: expected one photo with --box, got {len(arguments.photos)}; "
+            "try: one photo at a time"
+        )
+    cameras = [arguments.focal_px, arguments.fov, arguments.camera]
+    if sum(value is not None for value in cameras) > 1:
+        raise exits.UsageError(
+            "E_CAMERA: estimate: expected one of --focal-px, --fov, --camera, got several; "
+            "try: keep the one you trust most"
+        )

@@ -1,0 +1,126 @@
+"""What counts as good: errors of poses, overlaps, separation of two kinds (spec 4.1)."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Real
+from torch import Tensor
+
+from featmesh.errors import InputError
+from featmesh.geometry.crop import Box
+from featmesh.geometry.pose import Pose
+from featmesh.geometry.rotations import geodesic_angle
+
+NO_POSE = math.pi  # radians: the error of an estimate without a pose (contracts 3)
+THRESHOLDS = {"acc_30": math.pi / 6, "acc_10": math.pi / 18, "acc_5": math.pi / 36}  # radians
+
+
+@dataclass(frozen=True)
+class PoseSummary:
+    """Rotation errors of a set of records, every record counted.
+
+    Attributes:
+        count: number of records.
+        failed: how many of them have no pose; each is an error of pi.
+        acc_30: share of errors below 30 degrees (pi/6); NaN where nothing is counted.
+        acc_10: share of errors below 10 degrees (pi/18).
+        acc_5: share of errors below 5 degrees (pi/36).
+        median: median error, radians.
+    """
+
+    count: int
+    failed: int
+    acc_30: float
+    acc_10: float
+    acc_5: float
+    median: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures for a file: the median in degrees, null where nothing is counted."""
+        shares = {name: getattr(self, name) for name in THRESHOLDS}
+        figures = {**shares, "median_deg": math.degrees(self.median)}
+        known = {name: None if math.isnan(value) else value for name, value in figures.items()}
+        return {"count": self.count, "failed": self.failed, **known}
+
+
+def rotation_error(
+    R1: Float[np.ndarray, "*#batch 3 3"], R2: Float[np.ndarray, "*#batch 3 3"]
+) -> Float[np.ndarray, "*batch"]:
+    """Return the angle between rotations, radians in [0, pi]; symmetric in its arguments."""
+    angle = geodesic_angle(torch.as_tensor(R1), torch.as_tensor(R2))
+    return np.asarray(angle.numpy())
+
+
+def accuracy_at(errors: Float[np.ndarray, " n"], threshold: float) -> float:
+    """Return the share of errors strictly below the threshold (same unit); NaN counts as above.
+
+    Of no errors at all the share is NaN.
+    """
+    return float(np.mean(errors < threshold)) if len(errors) else math.nan
+
+
+def median_error(errors: Float[np.ndarray, " n"]) -> float:
+    """Return the median of rotation errors (radians), NaN counted as pi; of none it is NaN."""
+    return float(np.median(_counted(errors))) if len(errors) else math.nan
+
+
+def pose_summary(errors: Float[np.ndarray, " n"]) -> PoseSummary:
+    """Return the figures of rotation errors in radians; NaN stands for no pose."""
+    accuracies = {name: accuracy_at(errors, limit) for name, limit in THRESHOLDS.items()}
+    failed = int(np.isnan(errors).sum())
+    return PoseSummary(len(errors), failed, median=median_error(errors), **accuracies)
+
+
+def add_error(pose1: Pose, pose2: Pose, vertices_obj: Float[Tensor, "v 3"]) -> float:
+    """Return the mean distance of the vertices under two poses (ADD), in the unit of t.
+
+    The vertices are in the same unit as t: scale them first where t is in metres.
+    """
+    points = vertices_obj.double()
+    both = [Pose(pose.R.double(), pose.t.double()).apply(points) for pose in (pose1, pose2)]
+    return float((both[0] - both[1]).norm(dim=-1).mean())
+
+
+def box_iou(box1: Box, box2: Box) -> float:
+    """Return the overlap of two boxes (x0, y0, x1, y1) over their union, 0 to 1."""
+    width = min(box1[2], box2[2]) - max(box1[0], box2[0])
+    height = min(box1[3], box2[3]) - max(box1[1], box2[1])
+    shared = max(width, 0.0) * max(height, 0.0)
+    areas = [max(x1 - x0, 0.0) * max(y1 - y0, 0.0) for x0, y0, x1, y1 in (box1, box2)]
+    union = sum(areas) - shared
+    return shared / union if union > 0 else 0.0
+
+
+def mask_iou(mask1: Bool[np.ndarray, "h w"], mask2: Bool[np.ndarray, "h w"]) -> float:
+    """Return the overlap of two masks over their union; two empty masks agree: 1 (spec 4.1)."""
+    union = np.count_nonzero(mask1 | mask2)
+    return np.count_nonzero(mask1 & mask2) / union if union else 1.0
+
+
+def auroc(scores: Real[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> float:
+    """Return the chance that a positive scores above a negative, ties counted half.
+
+    NaN where there is no positive or no negative.
+
+    Raises:
+        InputError: E_NONFINITE where a score is NaN (infinite scores are ranked).
+    """
+    if np.isnan(scores).any():
+        raise InputError(
+            "E_NONFINITE",
+            "auroc: expected scores without NaN, "
+            f"got {int(np.isnan(scores).sum())} of {len(scores)}; try: leave those out",
+        )
+    kinds, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places] if len(kinds) else np.zeros(0)
+    hits, misses = int(positive.sum()), int((~positive).sum())
+    if not hits or not misses:
+        return math.nan
+    return float((ranks[positive].sum() - hits * (hits + 1) / 2) / (hits * misses))
+
+
+def _counted(errors: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    return np.where(np.isnan(errors), NO_POSE, errors)

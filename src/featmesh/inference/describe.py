@@ -1,0 +1,191 @@
+"""What is said about an object in a photo: status, pose, score, other modes (last step).
+
+The same names in Python and in ``result.json`` (contracts 3); radians here, degrees in the file.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from featmesh.errors import FeatmeshError
+from featmesh.geometry.camera import Camera
+from featmesh.geometry.crop import Crop
+from featmesh.geometry.mesh import Mesh
+from featmesh.geometry.pose import Pose
+from featmesh.geometry.viewpoint import Viewpoint
+from featmesh.photo.photo import Photo
+
+SCHEMA = 1
+Status = Literal["ok", "uncertain", "no_object", "bad_input"]
+
+
+@dataclass(frozen=True)
+class Mode:
+    """One pose the search came to, and its score.
+
+    Attributes:
+        cam_from_obj: pose in the camera of the whole photo.
+        score: mean over visible pixels of object minus clutter similarity.
+    """
+
+    cam_from_obj: Pose
+    score: float
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What the estimate looked at: the crop seen by the virtual camera, and its feature cells.
+
+    Attributes:
+        features: unit rows, one a cell.
+        score: object minus clutter similarity of each cell under the final pose, nan outside it.
+        crop: where the crop lies in the photo.
+        pixels: the crop, RGB.
+    """
+
+    features: Float[np.ndarray, "h w c"]
+    score: Float[np.ndarray, "h w"]
+    crop: Crop
+    pixels: UInt8[np.ndarray, "y x 3"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One object of one photo: how sure, where, how turned.
+
+    Attributes:
+        status: ``ok``; ``uncertain`` (a pose, not to be relied on); ``no_object`` (none found);
+            ``bad_input`` (``code`` and ``message`` say why).
+        category: what was looked for.
+        cam_from_obj: pose in the camera of the whole photo, or None.
+        t_unit: unit of t; metre only where camera and real size are known.
+        viewpoint: how the object is seen along the ray to t, radians.
+        box: of the projected mesh, (x0, y0, x1, y1), photo pixels.
+        score: mean over visible pixels of object minus clutter similarity; nan where no pose.
+        confidence: probability that the pose is right, None until it is calibrated.
+        modes: the other poses the search came to, best first.
+        camera: the camera the pose belongs to (photo pixels).
+        camera_source: ``given``, ``exif`` or ``assumed``.
+        seconds: time of each stage.
+        warnings: what the reader of the result should know.
+        code: error code of a bad input.
+        message: text of a bad input.
+        mesh: the mesh drawn at the pose, object frame, in the unit of t.
+        maps: what the estimate looked at, for pictures.
+    """
+
+    status: Status
+    category: str
+    cam_from_obj: Pose | None = None
+    t_unit: Literal["object", "metre"] = "object"
+    viewpoint: Viewpoint | None = None
+    box: tuple[float, float, float, float] | None = None
+    score: float = math.nan
+    confidence: float | None = None
+    modes: tuple[Mode, ...] = ()
+    camera: Camera | None = None
+    camera_source: str = "assumed"
+    seconds: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    code: str | None = None
+    message: str | None = None
+    mesh: Mesh | None = None
+    maps: Maps | None = None
+
+    @classmethod
+    def refused(cls, category: str, error: FeatmeshError) -> "Estimate":
+        """Return the estimate of an input that could not be used: no pose, and why."""
+        return cls("bad_input", category, code=error.code, message=str(error))
+
+    @property
+    def converged(self) -> bool:
+        """Whether the pose can be relied on: the status is ``ok``."""
+        return self.status == "ok"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object's record of ``result.json``: plain values, degrees, null if unknown."""
+        row: dict[str, Any] = {"status": self.status, "category": self.category}
+        if self.code is not None:
+            row |= {"code": self.code, "message": self.message}
+        row |= _pose_json(self.cam_from_obj, self.t_unit, self.viewpoint)
+        row["box"] = None if self.box is None else [_number(v, 2) for v in self.box]
+        row |= {"score": _number(self.score, 6), "confidence": _number(self.confidence, 4)}
+        row["modes"] = [
+            _pose_json(mode.cam_from_obj, self.t_unit) | {"score": _number(mode.score, 6)}
+            for mode in self.modes
+        ]
+        return row
+
+
+def result_json(
+    photo_path: str | Path,
+    photo: Photo | None,
+    model_name: str,
+    model_hash: str | None,
+    estimates: Sequence[Estimate],
+) -> dict[str, Any]:
+    """Return the whole ``result.json`` of a photo (contracts 3, schema 1).
+
+    Args:
+        photo_path: as the user gave it.
+        photo: None where it could not be read; width and height are then null.
+        model_name: name or folder name of the model.
+        model_hash: None where no model was loaded.
+        estimates: one an object.
+    """
+    seconds: dict[str, float] = {}
+    for estimate in estimates:
+        for stage, spent in estimate.seconds.items():
+            seconds[stage] = seconds.get(stage, 0.0) + spent
+    told = [*(photo.warnings if photo else ()), *(w for e in estimates for w in e.warnings)]
+    return {
+        "schema": SCHEMA,
+        "photo": str(photo_path),
+        "width": photo.width if photo else None,
+        "height": photo.height if photo else None,
+        "model": {"name": model_name, "hash": model_hash},
+        "camera": _camera_json(photo, estimates),
+        "seconds": {stage: _number(spent, 4) for stage, spent in seconds.items()},
+        "warnings": list(dict.fromkeys(told)),
+        "objects": [estimate.to_json() for estimate in estimates],
+    }
+
+
+def _camera_json(photo: Photo | None, estimates: Sequence[Estimate]) -> dict[str, Any]:
+    """Return K and its source: of the first estimate that has a camera, else the photo's."""
+    used = next((e for e in estimates if e.camera is not None), None)
+    camera = used.camera if used else photo.camera if photo else None
+    source = used.camera_source if used else photo.camera_source if photo else None
+    if camera is None:
+        return {"K": None, "source": source}
+    return {"K": [[_number(v, 4) for v in row] for row in camera.K.tolist()], "source": source}
+
+
+def _pose_json(
+    pose: Pose | None, t_unit: str, viewpoint: Viewpoint | None = None
+) -> dict[str, Any]:
+    """Return the pose keys of an object: R, t, viewpoint in degrees; null without a pose."""
+    keys = ("azimuth", "elevation", "theta", "distance")
+    if pose is None:
+        return {"R": None, "t": None, "t_unit": t_unit} | dict.fromkeys(keys)
+    seen = viewpoint or Viewpoint.from_pose(pose)
+    turned = [_number(math.degrees(getattr(seen, key)), 4) for key in keys[:3]]
+    turned[0] = None if turned[0] is None else turned[0] % 360  # 359.99999 rounds to 360
+    return {
+        "R": [[_number(v, 8) for v in row] for row in pose.R.tolist()],
+        "t": [_number(v, 6) for v in pose.t.tolist()],
+        "t_unit": t_unit,
+        **dict(zip(keys, [*turned, _number(seen.distance, 6)], strict=True)),
+    }
+
+
+def _number(value: float | None, digits: int) -> float | None:
+    """Return a rounded number, None for None, nan and infinities: JSON has no name for them."""
+    if value is None or not math.isfinite(value):
+        return None
+    return round(float(value), digits) + 0.0  # -0.0 becomes 0.0

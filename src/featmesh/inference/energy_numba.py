@@ -1,0 +1,411 @@
+"""The compiled energy: one call gives energy, gradient and curvature of a batch of poses.
+
+The twin of :mod:`featmesh.inference.energy`, without autograd and without rendered maps. At a fixed
+cell a moving object carries another surface point under it, so barycentric coordinates b change by
+``db/dx = -(db/dd)(dd/dx)``, with d the ray of the cell and ``U = dd/dx`` the flow of the surface
+point's ray (exact for flat faces). With G the Gram matrix of a face's feature differences this
+gives ``J^T J = U^T (db/dd)^T G (db/dd) U``: channels enter through three inner products a cell, or
+not at all where these are looked up in a table (spec 6.1b). Source: ours.
+
+Kernels are serial and release the interpreter lock; nothing is shared between calls, so threads may
+evaluate the same object at once.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, no_type_check
+
+import numba
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Float64, Int64
+from torch import Tensor
+
+from featmesh.geometry.pose import Pose
+from featmesh.inference.energy import FORMS, Comparison
+from featmesh.render.kernels import cover_one
+
+PARAMETERS = 7  # rotation vector, translation, log zoom
+_COSINE, _TRUNCATED = FORMS.index("cosine"), FORMS.index("truncated")
+_LOOK_UP_AT_MOST = 4_000_000  # entries of a score table that pays for itself within one photo
+_BLOCK = 128  # cells whose derivatives are collected before they are summed: fits the first cache
+_NEAR = 1e-6  # vertices nearer than this (object units) are behind the camera
+_SUMS = 5  # energy, covered cells, visible cells, sum of s - c over visible, over covered
+
+# no "nnan" and "ninf": a pose that is not finite must cover nothing instead of anything
+_compiled = numba.njit(
+    cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"}
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an optimiser needs to know about b poses.
+
+    Parameters are a rotation vector about the object's centre in camera axes (radians), a
+    translation (object units) and the logarithm of the zoom, applied as in ``Pose.update``.
+
+    Attributes:
+        energy: see :mod:`featmesh.inference.energy`; lower is better.
+        gradient: of the energy.
+        curvature: Gauss-Newton matrix, positive semidefinite: ``-solve(curvature, gradient)`` is
+            the Gauss-Newton step. For ``cosine`` it is that of half the squared form.
+        covered: cells inside the photo that the object covers.
+        visible: those that the object explains better than clutter, s > c.
+        score: mean of s - c over the visible cells, 0 where there are none (contracts 9).
+        evidence: mean of max(s - c, 0) over the covered cells, 0 where there are none.
+    """
+
+    energy: Float64[np.ndarray, " b"]
+    gradient: Float64[np.ndarray, "b 7"]
+    curvature: Float64[np.ndarray, "b 7 7"]
+    covered: Int64[np.ndarray, " b"]
+    visible: Int64[np.ndarray, " b"]
+    score: Float64[np.ndarray, " b"]
+    evidence: Float64[np.ndarray, " b"]
+
+
+class _Scene(NamedTuple):
+    """A comparison as the kernels want it."""
+
+    vertices: np.ndarray  # float64 (V, 3)
+    faces: np.ndarray  # int32 (F, 3)
+    gram: np.ndarray  # float32 (F, 6), see _face_grams
+    texture: np.ndarray  # float32 (V, C)
+    features: np.ndarray  # float32 (H, W, C)
+    scores: np.ndarray  # float32 (H, W, V), or (0, 0, 0): no table
+    clutter: np.ndarray  # float32 (H, W)
+    valid: np.ndarray  # bool (H, W)
+    lens: np.ndarray  # float64 (4,): fx, fy, cx, cy
+    form: int
+    background_cost: float
+
+
+class _Scratch(NamedTuple):
+    """Buffers of one call."""
+
+    points: np.ndarray  # float64 (V, 3), camera axes
+    pixels: np.ndarray  # float32 (V, 3): u, v, 1/z
+    face_id: np.ndarray  # int32 (H, W)
+    inverse_depth: np.ndarray  # float32 (H, W)
+    flow: np.ndarray  # float32 (7, 2 BLOCK): U of each collected cell, its two rows in turn
+    weighted: np.ndarray  # float32 (8, 2 BLOCK): the same times the cell's curvature; its force
+
+
+class FusedEnergy:
+    """The energy of one photo and one mesh, fast; built once, evaluated many times.
+
+    Args:
+        comparison: what is rendered, what it is compared with, and how.
+        scores: inner products of each cell's feature and each vertex's, where the caller has them.
+            None computes them where the table is small, and does without elsewhere.
+    """
+
+    def __init__(
+        self, comparison: Comparison, scores: Float[Tensor, "h w v"] | None = None
+    ) -> None:
+        cells, mesh = comparison.cells, comparison.mesh
+        texture = _array(comparison.texture, np.float32)
+        features = _array(cells.features, np.float32)
+        faces = _array(mesh.faces, np.int32)
+        height, width, channels = features.shape
+        if scores is not None:
+            table = _array(scores, np.float32)
+        elif height * width * len(texture) <= _LOOK_UP_AT_MOST:
+            table = (features.reshape(-1, channels) @ texture.T).reshape(height, width, -1)
+        else:
+            table = np.zeros((0, 0, 0), np.float32)
+        camera = cells.camera
+        self.comparison = comparison
+        self._scene = _Scene(
+            vertices=_array(mesh.vertices, np.float64),
+            faces=faces,
+            gram=_face_grams(texture, faces),
+            texture=texture,
+            features=features,
+            scores=table,
+            clutter=_array(cells.clutter, np.float32),
+            valid=_array(cells.valid, np.bool_),
+            lens=np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
+            form=FORMS.index(comparison.form),
+            background_cost=float(comparison.background_cost),
+        )
+        self._cells = max(1, int(self._scene.valid.sum()))
+
+    def evaluate(
+        self,
+        R: Float64[np.ndarray, "b 3 3"],
+        t: Float64[np.ndarray, "b 3"],
+        log_zoom: Float64[np.ndarray, " b"] | None = None,
+    ) -> Step:
+        """Return energy, gradient, curvature and scores of b poses ``cam_from_obj``.
+
+        Args:
+            R: rotations.
+            t: translations, in the unit of the mesh.
+            log_zoom: logarithms of factors on the focal length, None for 0.
+        """
+        batch = len(R)
+        zoom = np.ones(batch) if log_zoom is None else np.exp(log_zoom)
+        sums = np.zeros((batch, _SUMS))
+        moments = np.zeros((batch, PARAMETERS, PARAMETERS + 1))
+        _evaluate(
+            self._scene,
+            np.ascontiguousarray(R),
+            np.ascontiguousarray(t),
+            zoom,
+            self._scratch(),
+            sums,
+            moments,
+        )
+        covered, visible = sums[:, 1], sums[:, 2]
+        return Step(
+            energy=sums[:, 0] / self._cells,
+            gradient=moments[:, :, PARAMETERS] / self._cells,
+            curvature=moments[:, :, :PARAMETERS] / self._cells,
+            covered=covered.astype(np.int64),
+            visible=visible.astype(np.int64),
+            score=sums[:, 3] / np.maximum(visible, 1),
+            evidence=sums[:, 4] / np.maximum(covered, 1),
+        )
+
+    def score_map(self, pose: Pose, log_zoom: float = 0.0) -> Float32[np.ndarray, "h w"]:
+        """Return s - c of the covered cells inside the photo, nan elsewhere, of one pose."""
+        out = np.full(self._scene.valid.shape, np.nan, np.float32)
+        R, t = _array(pose.R, np.float64), _array(pose.t, np.float64)
+        _score_map(self._scene, R, t, float(np.exp(log_zoom)), self._scratch(), out)
+        return out
+
+    def visible(self, pose: Pose, log_zoom: float = 0.0) -> Bool[np.ndarray, "h w"]:
+        """Return where the object is seen: covered and s > c, inside the photo."""
+        return self.score_map(pose, log_zoom) > 0
+
+    def _scratch(self) -> _Scratch:
+        shape, vertices = self._scene.valid.shape, len(self._scene.vertices)
+        return _Scratch(
+            points=np.zeros((vertices, 3)),
+            pixels=np.zeros((vertices, 3), np.float32),
+            face_id=np.zeros(shape, np.int32),
+            inverse_depth=np.zeros(shape, np.float32),
+            flow=np.zeros((PARAMETERS, 2 * _BLOCK), np.float32),
+            weighted=np.zeros((PARAMETERS + 1, 2 * _BLOCK), np.float32),
+        )
+
+
+def _array(values: Tensor, dtype: type) -> np.ndarray:
+    return np.ascontiguousarray(values.detach().cpu().numpy(), dtype=dtype)
+
+
+def _face_grams(texture: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Return |q|^2, q.d, q.e, d.d, d.e, e.e of each face: q its first feature, d and e from q."""
+    q, d, e = (texture[faces[:, k]] for k in range(3))
+    d, e = d - q, e - q
+    pairs = ((q, q), (q, d), (q, e), (d, d), (d, e), (e, e))
+    return np.stack([(a * b).sum(1) for a, b in pairs], 1)
+
+
+@_compiled
+@no_type_check
+def _evaluate(scene, R, t, zoom, scratch, sums, moments):
+    """Fill energy and counts (b, 5), curvature and gradient (b, 7, 8) of b poses, as sums."""
+    for b in range(R.shape[0]):
+        window = _project(scene, R[b], t[b], zoom[b], scratch)
+        cover_one(scratch.pixels, scene.faces, True, scratch.face_id, scratch.inverse_depth)
+        _accumulate(scene, t[b], zoom[b], scratch, window, sums[b], moments[b])
+        for i in range(PARAMETERS):
+            for j in range(i):
+                moments[b, i, j] = moments[b, j, i]
+
+
+@_compiled
+@no_type_check
+def _score_map(scene, R, t, zoom, scratch, out):
+    left, right, top, bottom = _project(scene, R, t, zoom, scratch)
+    cover_one(scratch.pixels, scene.faces, True, scratch.face_id, scratch.inverse_depth)
+    fx, fy = scene.lens[0] * zoom, scene.lens[1] * zoom
+    for y in range(top, bottom):
+        for x in range(left, right):
+            face = scratch.face_id[y, x]
+            if face >= 0 and scene.valid[y, x]:
+                ray_x, ray_y = (x + 0.5 - scene.lens[2]) / fx, (y + 0.5 - scene.lens[3]) / fy
+                b1, b2 = _weights(scene.faces, scratch.points, face, ray_x, ray_y)[:2]
+                s0, s1, s2 = _inner_products(scene, face, y, x)
+                out[y, x] = s0 + b1 * s1 + b2 * s2 - scene.clutter[y, x]
+
+
+@_compiled
+@no_type_check
+def _project(scene, R, t, zoom, scratch):
+    """Fill points and pixels; return the window (left, right, top, bottom) they may cover."""
+    height, width = scene.valid.shape
+    fx, fy, cx, cy = scene.lens[0] * zoom, scene.lens[1] * zoom, scene.lens[2], scene.lens[3]
+    low_u, high_u, low_v, high_v = 1.0 * width, 0.0, 1.0 * height, 0.0
+    for k in range(scene.vertices.shape[0]):
+        px, py, pz = scene.vertices[k, 0], scene.vertices[k, 1], scene.vertices[k, 2]
+        x = R[0, 0] * px + R[0, 1] * py + R[0, 2] * pz + t[0]
+        y = R[1, 0] * px + R[1, 1] * py + R[1, 2] * pz + t[1]
+        z = R[2, 0] * px + R[2, 1] * py + R[2, 2] * pz + t[2]
+        front = z > _NEAR
+        inverse = 1.0 / z if front else 0.0
+        u, v = fx * x * inverse + cx, fy * y * inverse + cy
+        scratch.points[k, 0], scratch.points[k, 1], scratch.points[k, 2] = x, y, z
+        scratch.pixels[k, 0], scratch.pixels[k, 1], scratch.pixels[k, 2] = u, v, inverse
+        if front:
+            low_u, high_u = min(low_u, u), max(high_u, u)
+            low_v, high_v = min(low_v, v), max(high_v, v)
+    # one cell more than the vertices reach: coverage rounds to 1/256 cell
+    left, right = int(max(low_u - 1, 0.0)), int(min(high_u + 2, 1.0 * width))
+    top, bottom = int(max(low_v - 1, 0.0)), int(min(high_v + 2, 1.0 * height))
+    return left, right, top, bottom
+
+
+@_compiled
+@no_type_check
+def _accumulate(scene, t, zoom, scratch, window, sums, moments):
+    """Add the cells of one pose to its sums and moments."""
+    left, right, top, bottom = window
+    fx, fy = scene.lens[0] * zoom, scene.lens[1] * zoom
+    # -s is half of n - 2 s + 1 without n: half the curvature, and only s pulls
+    weight, kept = (1.0, 0.0) if scene.form == _COSINE else (2.0, 1.0)
+    held = 0
+    for y in range(top, bottom):
+        ray_y = (y + 0.5 - scene.lens[3]) / fy
+        for x in range(left, right):
+            face = scratch.face_id[y, x]
+            if face < 0 or not scene.valid[y, x]:
+                continue
+            ray_x = (x + 0.5 - scene.lens[2]) / fx
+            b1, b2, slopes, z = _weights(scene.faces, scratch.points, face, ray_x, ray_y)
+            s0, s1, s2 = _inner_products(scene, face, y, x)
+            gram = scene.gram[face]
+            h1 = gram[1] + gram[3] * b1 + gram[4] * b2
+            h2 = gram[2] + gram[4] * b1 + gram[5] * b2
+            s = s0 + b1 * s1 + b2 * s2
+            n = gram[0] + b1 * (gram[1] + h1) + b2 * (gram[2] + h2)
+            c = scene.clutter[y, x]
+            cost, counts = _cell_energy(scene.form, scene.background_cost, s, n, c)
+            sums[0] += cost
+            sums[1] += 1
+            if s > c:
+                sums[2] += 1
+                sums[3] += s - c
+                sums[4] += s - c
+            if counts:
+                p, q = weight * (kept * h1 - s1), weight * (kept * h2 - s2)
+                pull = _pull_back(gram, slopes, p, q, weight)
+                _collect(scratch, held, pull, (ray_x, ray_y, z), t)
+                held += 2
+                if held == 2 * _BLOCK:
+                    _add_moments(scratch, held, moments)
+                    held = 0
+    _add_moments(scratch, held, moments)
+
+
+@_compiled
+@no_type_check
+def _weights(faces, points, face, ray_x, ray_y):
+    """Return b1, b2, their slopes (x, y of b1, x, y of b2) along the ray's x and y, and depth.
+
+    As :func:`featmesh.render.shade.barycentric`: the face is flattened along the ray, so that
+    nothing large cancels; weights below 0 by the rounding of the coverage become 0.
+    """
+    i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
+    zi, zj, zk = points[i, 2], points[j, 2], points[k, 2]
+    xi, yi = points[i, 0] - zi * ray_x, points[i, 1] - zi * ray_y
+    xj, yj = points[j, 0] - zj * ray_x, points[j, 1] - zj * ray_y
+    xk, yk = points[k, 0] - zk * ray_x, points[k, 1] - zk * ray_y
+    wi, wj, wk = xj * yk - yj * xk, xk * yi - yk * xi, xi * yj - yi * xj
+    sign = -1.0 if wi + wj + wk < 0 else 1.0
+    wi, wj, wk = wi * sign, wj * sign, wk * sign
+    # a weight held at 0 has no slope
+    on_i, on_j, on_k = sign * (wi > 0), sign * (wj > 0), sign * (wk > 0)
+    wi, wj, wk = max(wi, 0.0), max(wj, 0.0), max(wk, 0.0)
+    total = wi + wj + wk
+    if not total > 1e-300:
+        return 1 / 3, 1 / 3, (0.0, 0.0, 0.0, 0.0), (zi + zj + zk) / 3
+    scale = 1 / total
+    b1, b2 = wj * scale, wk * scale
+    jx, jy = on_j * (yk * zi - zk * yi), on_j * (zk * xi - xk * zi)
+    kx, ky = on_k * (yi * zj - zi * yj), on_k * (zi * xj - xi * zj)
+    sum_x = on_i * (yj * zk - zj * yk) + jx + kx
+    sum_y = on_i * (zj * xk - xj * zk) + jy + ky
+    slopes = (
+        (jx - b1 * sum_x) * scale,
+        (jy - b1 * sum_y) * scale,
+        (kx - b2 * sum_x) * scale,
+        (ky - b2 * sum_y) * scale,
+    )
+    return b1, b2, slopes, (wi * zi + wj * zj + wk * zk) * scale
+
+
+@_compiled
+@no_type_check
+def _inner_products(scene, face, y, x):
+    """Return the cell's feature times the face's first vertex feature and the two differences."""
+    i, j, k = scene.faces[face, 0], scene.faces[face, 1], scene.faces[face, 2]
+    if scene.scores.shape[0] > 0:
+        s0 = scene.scores[y, x, i]
+        return s0, scene.scores[y, x, j] - s0, scene.scores[y, x, k] - s0
+    s0 = s1 = s2 = np.float32(0)
+    for c in range(scene.features.shape[2]):
+        value = scene.features[y, x, c]
+        s0 += value * scene.texture[i, c]
+        s1 += value * scene.texture[j, c]
+        s2 += value * scene.texture[k, c]
+    return s0, s1 - s0, s2 - s0
+
+
+@_compiled
+@no_type_check
+def _cell_energy(form, background_cost, s, n, c):
+    """Return the energy of a covered cell, and whether it depends on the pose."""
+    if form == _COSINE:
+        return max(0.0, c) - max(s, c), s > c
+    square = n - 2 * s + 1
+    if form == _TRUNCATED:
+        limit = 2.0 - 2.0 * c
+        return min(square, limit) - limit, square < limit
+    return square - background_cost, True
+
+
+@_compiled
+@no_type_check
+def _pull_back(gram, slopes, p, q, weight):
+    """Return the cell's curvature (xx, xy, yy) and force (x, y) with respect to its ray."""
+    x1, y1, x2, y2 = slopes
+    gx1, gx2 = gram[3] * x1 + gram[4] * x2, gram[4] * x1 + gram[5] * x2
+    gy1, gy2 = gram[3] * y1 + gram[4] * y2, gram[4] * y1 + gram[5] * y2
+    xx, xy, yy = x1 * gx1 + x2 * gx2, x1 * gy1 + x2 * gy2, y1 * gy1 + y2 * gy2
+    return weight * xx, weight * xy, weight * yy, -(x1 * p + x2 * q), -(y1 * p + y2 * q)
+
+
+@_compiled
+@no_type_check
+def _collect(scratch, at, pull, point, t):
+    """Store how a surface point's ray moves with each parameter, plain and times curvature.
+
+    The point is given by its ray's x and y and its depth.
+    """
+    xx, xy, yy, force_x, force_y = pull
+    ray_x, ray_y, depth = point
+    inverse = 1 / depth
+    # from the object's centre to the point, over depth
+    x, y, z = ray_x - t[0] * inverse, ray_y - t[1] * inverse, 1 - t[2] * inverse
+    flow_x = (-ray_x * y, z + ray_x * x, -y, inverse, 0.0, -ray_x * inverse, ray_x)
+    flow_y = (-z - ray_y * y, ray_y * x, x, 0.0, inverse, -ray_y * inverse, ray_y)
+    for i in range(PARAMETERS):
+        scratch.flow[i, at], scratch.flow[i, at + 1] = flow_x[i], flow_y[i]
+        scratch.weighted[i, at] = xx * flow_x[i] + xy * flow_y[i]
+        scratch.weighted[i, at + 1] = xy * flow_x[i] + yy * flow_y[i]
+    scratch.weighted[PARAMETERS, at] = force_x
+    scratch.weighted[PARAMETERS, at + 1] = force_y
+
+
+@_compiled
+@no_type_check
+def _add_moments(scratch, held, moments):
+    """Add the upper triangle of U^T M U and, as the last column, U^T force of the held cells."""
+    for i in range(PARAMETERS):
+        for j in range(i, PARAMETERS + 1):
+            total = np.float32(0)
+            for k in range(held):
+                total += scratch.flow[i, k] * scratch.weighted[j, k]
+            moments[i, j] += total

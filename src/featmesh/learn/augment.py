@@ -1,0 +1,250 @@
+"""A training crop: the photo cut, turned, coarsened, recoloured and half hidden, anchors in step.
+
+Every draw comes from the generator handed in; the same generator gives the same crop (contracts 7).
+"""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from .config import AugmentConfig
+from .correspondence import Sample
+
+GREY = (124, 116, 104)  # what stands outside a photo, as in photo.resize.resample
+
+
+@dataclass(frozen=True)
+class TrainCrop:
+    """One crop of a batch.
+
+    Attributes:
+        pixels: uint8 (H, W, 3).
+        anchors: float32 (V, 2), crop pixels; mirrored crops carry mirrored anchors.
+        visible: bool (V,), seen, inside the crop and not behind an occluder.
+        background: bool (H / 8, W / 8), cells that do not show the object.
+    """
+
+    pixels: np.ndarray
+    anchors: np.ndarray
+    visible: np.ndarray
+    background: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scenery:
+    """Pictures without the object (context, occluders) and the template's mirror permutation."""
+
+    pictures: tuple[np.ndarray, ...]
+    mirror: np.ndarray
+
+
+def draw_crop(
+    sample: Sample,
+    size: tuple[int, int],
+    scenery: Scenery,
+    config: AugmentConfig,
+    rng: np.random.Generator,
+) -> TrainCrop:
+    """Return a varied crop of a labelled photo.
+
+    Args:
+        sample: the labelled photo.
+        size: (height, width) of the crop, pixels.
+        scenery: pictures without the object.
+        config: how far to vary.
+        rng: draws everything.
+    """
+    photo = Image.open(sample.image).convert("RGB")
+    mask = Image.open(sample.mask).convert("L") if sample.mask else None
+    flip = rng.random() < 0.5
+    matrix = _placement(sample.box, size, config, rng, flip)
+    photo, matrix_photo = _coarser_source(photo, matrix)
+    pixels, inside = _warp(photo, matrix_photo, size)
+    silhouette = Image.fromarray(sample.inside.astype(np.uint8) * 255)
+    if mask is not None:
+        scale = mask.width / silhouette.width
+        silhouette = mask.resize(
+            (silhouette.width * 2, silhouette.height * 2), Image.Resampling.BOX
+        )
+        del scale
+    width = Image.open(sample.image).width
+    to_outline = np.linalg.inv(matrix)
+    to_outline[:2] *= silhouette.width / width
+    outline = silhouette.transform(
+        (size[1] // 8, size[0] // 8),
+        Image.Transform.AFFINE,
+        tuple((to_outline @ np.diag([8.0, 8.0, 1.0]))[:2].reshape(-1)),
+        Image.Resampling.BILINEAR,
+    )
+    anchors = sample.anchors @ matrix[:2, :2].T + matrix[:2, 2]
+    visible = sample.visible.copy()
+    if mask is not None:
+        visible &= _mask_at(np.asarray(mask), sample.anchors)
+    if flip:
+        anchors, visible = anchors[scenery.mirror], visible[scenery.mirror]
+    height_on_crop = (sample.box[3] - sample.box[1]) * abs(np.linalg.det(matrix[:2, :2])) ** 0.5
+    if rng.random() < config.context:
+        pixels = np.where(inside[..., None], pixels, _cover(scenery.pictures, size, rng))
+    object_cells = np.asarray(outline) > 60
+    if rng.random() < config.occlude:
+        pixels, hidden = _occlude(pixels, anchors[visible], scenery.pictures, rng)
+        visible &= ~_mask_at(hidden, anchors)
+        object_cells &= ~hidden[4::8, 4::8]
+    pixels = _coarsen(pixels, height_on_crop, config, rng)
+    pixels = _recolour(pixels, rng)
+    visible &= (anchors >= 0).all(1) & (anchors[:, 0] < size[1]) & (anchors[:, 1] < size[0])
+    return TrainCrop(pixels, anchors.astype(np.float32), visible, ~object_cells)
+
+
+def _placement(
+    box: tuple[float, float, float, float],
+    size: tuple[int, int],
+    config: AugmentConfig,
+    rng: np.random.Generator,
+    flip: bool,
+) -> np.ndarray:
+    """Return the 3x3 matrix photo pixels -> crop pixels of a random placement of the box."""
+    wide, high = max(box[2] - box[0], 1.0), max(box[3] - box[1], 1.0)
+    # most crops look like the ones at test time; the rest widens the range of scales
+    if rng.random() < 0.6:
+        fill = rng.uniform(0.66, 0.9)
+    else:
+        fill = np.exp(rng.uniform(np.log(config.fill_low), np.log(config.fill_high)))
+    scale = fill * min(size[1] / wide, size[0] / high)
+    squeeze = np.exp(rng.normal(0, config.aspect) / 2)
+    angle = rng.normal(0, config.rotate) if rng.random() < 0.6 else 0.0
+    c, s = np.cos(angle), np.sin(angle)
+    turn = np.array([[c, -s], [s, c]]) @ np.diag([scale * squeeze, scale / squeeze])
+    if flip:
+        turn = turn @ np.diag([-1.0, 1.0])
+    centre = np.array([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
+    shift = rng.uniform(-config.shift, config.shift, 2) * scale * np.array([wide, high])
+    target = np.array([size[1] / 2, size[0] / 2]) + shift
+    matrix = np.eye(3)
+    matrix[:2, :2], matrix[:2, 2] = turn, target - turn @ centre
+    return matrix
+
+
+def _coarser_source(photo: Image.Image, matrix: np.ndarray) -> tuple[Image.Image, np.ndarray]:
+    """Return the photo reduced where the crop would skip pixels, and the matrix that fits it."""
+    scale = abs(np.linalg.det(matrix[:2, :2])) ** 0.5
+    factor = int(1 / scale)
+    if factor < 2:
+        return photo, matrix
+    reduced = photo.reduce(factor)
+    grow = np.diag([photo.width / reduced.width, photo.height / reduced.height, 1.0])
+    return reduced, matrix @ grow
+
+
+def _warp(
+    photo: Image.Image, matrix: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the crop's pixels, and which of them lie inside the photo."""
+    back = np.linalg.inv(matrix)
+    data = tuple(back[:2].reshape(-1))
+    shape = (size[1], size[0])
+    pixels = photo.transform(
+        shape, Image.Transform.AFFINE, data, Image.Resampling.BILINEAR, fillcolor=GREY
+    )
+    ys, xs = np.mgrid[0 : size[0], 0 : size[1]] + 0.5
+    x = back[0, 0] * xs + back[0, 1] * ys + back[0, 2]
+    y = back[1, 0] * xs + back[1, 1] * ys + back[1, 2]
+    inside = (x >= 0) & (y >= 0) & (x < photo.width) & (y < photo.height)
+    return np.asarray(pixels), inside
+
+
+def _mask_at(mask: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return whether the mask is set at each point; points outside it count as not set."""
+    x, y = np.floor(points[:, 0]).astype(int), np.floor(points[:, 1]).astype(int)
+    ok = (x >= 0) & (y >= 0) & (x < mask.shape[1]) & (y < mask.shape[0])
+    out = np.zeros(len(points), dtype=bool)
+    out[ok] = mask[y[ok], x[ok]] > 0
+    return out
+
+
+def _cover(
+    pictures: tuple[np.ndarray, ...], size: tuple[int, int], rng: np.random.Generator
+) -> np.ndarray:
+    """Return a random part of a random picture, as large as the crop."""
+    picture = pictures[rng.integers(len(pictures))]
+    grow = max(size[0] / picture.shape[0], size[1] / picture.shape[1]) * rng.uniform(1.0, 1.8)
+    wide, high = size[1] / grow, size[0] / grow
+    x0 = rng.uniform(0, max(picture.shape[1] - wide, 1e-6))
+    y0 = rng.uniform(0, max(picture.shape[0] - high, 1e-6))
+    part = Image.fromarray(picture).resize(
+        (size[1], size[0]),
+        Image.Resampling.BILINEAR,
+        box=(x0, y0, min(x0 + wide, picture.shape[1]), min(y0 + high, picture.shape[0])),
+    )
+    return np.asarray(part)
+
+
+def _occlude(
+    pixels: np.ndarray,
+    seen: np.ndarray,
+    pictures: tuple[np.ndarray, ...],
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the crop with 1-4 occluders laid over the object, and where they are."""
+    height, width = pixels.shape[:2]
+    hidden = np.zeros((height, width), dtype=bool)
+    if len(seen) < 3:
+        return pixels, hidden
+    low, high = seen.min(0), seen.max(0)
+    ys, xs = np.mgrid[0:height, 0:width]
+    for _ in range(int(rng.integers(1, 5))):
+        centre = rng.uniform(low, high)
+        half = rng.uniform(0.08, 0.36, 2) * (high - low)
+        dx, dy = (xs - centre[0]) / max(half[0], 2), (ys - centre[1]) / max(half[1], 2)
+        tilt = rng.uniform(-0.6, 0.6)
+        dx, dy = dx + tilt * dy, dy - tilt * dx
+        power = rng.choice([1.0, 2.0, 4.0, 8.0])  # diamond, ellipse, rounded box, box
+        hidden |= np.abs(dx) ** power + np.abs(dy) ** power < 1
+    return np.where(hidden[..., None], _cover(pictures, (height, width), rng), pixels), hidden
+
+
+def _coarsen(
+    pixels: np.ndarray, object_height: float, config: AugmentConfig, rng: np.random.Generator
+) -> np.ndarray:
+    """Return the crop as a camera with few pixels, a soft lens or hard compression sees it."""
+    image = Image.fromarray(pixels)
+    if rng.random() < config.coarse:
+        lowest = min(1.0, config.coarsest / max(object_height, 1.0))
+        factor = np.exp(rng.uniform(np.log(lowest), 0.0))
+        small = (max(8, round(image.width * factor)), max(8, round(image.height * factor)))
+        how = (Image.Resampling.BOX, Image.Resampling.BILINEAR)[int(rng.integers(2))]
+        image = image.resize(small, how)
+        image = _compress(image, rng, 0.3).resize(
+            (pixels.shape[1], pixels.shape[0]), Image.Resampling.BILINEAR
+        )
+    elif rng.random() < 0.2:
+        image = image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.5, 1.8))))
+    return np.asarray(_compress(image, rng, 0.15))
+
+
+def _compress(image: Image.Image, rng: np.random.Generator, share: float) -> Image.Image:
+    if rng.random() >= share:
+        return image
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=int(rng.integers(25, 90)))
+    return Image.open(buffer).convert("RGB")
+
+
+def _recolour(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return the crop under another light: gain, gamma, colour cast, saturation, noise."""
+    x = pixels.astype(np.float32) / 255
+    if rng.random() < 0.8:
+        x = x * rng.uniform(0.7, 1.3) + rng.uniform(-0.1, 0.1)
+        x = x * rng.uniform(0.88, 1.12, 3).astype(np.float32)
+    grey = x.mean(2, keepdims=True)
+    if rng.random() < 0.5:
+        x = grey + (x - grey) * rng.uniform(0.0 if rng.random() < 0.3 else 0.4, 1.5)
+    if rng.random() < 0.3:
+        x = np.roll(x, int(rng.integers(1, 3)), axis=2)
+    if rng.random() < 0.4:
+        x = np.clip(x, 0, 1) ** rng.uniform(0.6, 1.6)
+    if rng.random() < 0.3:
+        x = x + rng.normal(0, rng.uniform(0.01, 0.06), x.shape).astype(np.float32)
+    return (np.clip(x, 0, 1) * 255).astype(np.uint8)

@@ -1,0 +1,91 @@
+"""How a category is trained: torch-free, saved beside every checkpoint."""
+
+from dataclasses import dataclass, field
+
+from featmesh.model.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How far a training crop may differ from its photo."""
+
+    fill_low: float = 0.4
+    """smallest share of the crop the box spans"""
+    fill_high: float = 0.95
+    """largest share"""
+    shift: float = 0.12
+    """how far the box leaves the crop's centre, in box sizes"""
+    rotate: float = 0.12
+    """in-plane rotation, radians (standard deviation)"""
+    aspect: float = 0.08
+    """squeeze of width against height (standard deviation of its logarithm)"""
+    occlude: float = 0.5
+    """share of crops that get occluders"""
+    context: float = 0.65
+    """share of crops whose outside is filled with another picture instead of grey"""
+    coarse: float = 0.45
+    """share of crops seen at low resolution"""
+    coarsest: float = 20.0
+    """height of the object at the lowest resolution, pixels"""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train a category from labelled views."""
+
+    views: tuple[str, ...]
+    """views files; each is drawn from equally often"""
+    out: str
+    """run folder: checkpoints, log and, at the end, the model"""
+    exclude: tuple[str, ...] = ()
+    """photos left out, as the views file names them (wrong labels)"""
+    category: str = "car"
+    """category whose records are used"""
+    cad: str = ""
+    """folder of CADs the template is wrapped onto; default: the template of the bundled model"""
+    trunk: str = ""
+    """safetensors file the trunk starts from; default: the trunk of the bundled model"""
+    backgrounds: str = ""
+    """folder of pictures without the object: occluders and context; default: the views' own corners"""
+    epochs: int = 8
+    """passes"""
+    samples_per_epoch: int = 6000
+    """draws per pass, spread evenly over azimuth"""
+    batch: int = 16
+    """crops per step"""
+    lr_head: float = 1.5e-3
+    """peak learning rate of the head"""
+    lr_trunk: float = 4e-4
+    """peak learning rate of the trunk; 0 freezes it"""
+    freeze_blocks: int = 3
+    """first blocks of the trunk that stay as they are"""
+    weight_decay: float = 1e-2
+    """of all weights with more than one axis"""
+    momentum: float = 0.9
+    """share of the old texture kept in each step"""
+    temperature: float = 0.07
+    """of the contrastive loss"""
+    clutter_weight: float = 0.02
+    """weight of a clutter vector against an anchor in the denominator (omega)"""
+    background_loss: float = 0.3
+    """weight of the loss that tells background cells from anchors"""
+    near: float = 0.08
+    """anchors closer than this are not told apart, object units"""
+    anchors_per_view: int = 192
+    """visible anchors that enter the loss, per crop"""
+    clutter_queue: int = 2048
+    """background features remembered"""
+    validation_models: int = 20
+    """model_names kept out for the inner validation"""
+    validation_views: int = 120
+    """views of them that are measured after each pass"""
+    save_every: int = 100
+    """steps between two checkpoints"""
+    seed: int = 0
+    """of every draw"""
+    threads: int = 0
+    """of torch; 0: as many as there are cores"""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """the network and the texture"""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """how crops are varied"""

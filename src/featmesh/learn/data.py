@@ -1,0 +1,165 @@
+"""From views files to batches: which sample is drawn when, and how it is cut (contracts 7)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from PIL import Image
+from torch import Tensor
+
+from featmesh.draws import generator
+from featmesh.errors import DatasetError
+from featmesh.geometry.mesh import Mesh
+from featmesh.geometry.template import mirror_index
+from featmesh.progress import track
+from featmesh.views.record import View, read_views
+
+from .augment import Scenery, draw_crop
+from .config import AugmentConfig, TrainConfig
+from .correspondence import Sample, sample_of
+
+AZIMUTH_BINS = 24  # views are drawn evenly over them
+STILL = AugmentConfig(
+    fill_low=0.8, fill_high=0.8, shift=0.0, rotate=0.0, aspect=0.0, occlude=0.0, context=0.0,
+    coarse=0.0,
+)  # crops as at test time, for validation
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one training step sees.
+
+    Attributes:
+        pixels: 0..255.
+        points: where features are read, in [-1, 1] of the crop, x then y.
+        anchor: which anchor each point shows.
+        background: cells that do not show the object.
+    """
+
+    pixels: Float[Tensor, "b 3 h w"]
+    points: tuple[Float[Tensor, "_ 2"], ...]
+    anchor: tuple[Int[Tensor, " _"], ...]
+    background: Bool[Tensor, "b p q"]
+
+
+@dataclass(frozen=True)
+class TrainData:
+    """Samples to train on, grouped by file, and those kept out for the inner validation."""
+
+    groups: tuple[tuple[Sample, ...], ...]
+    weights: tuple[Float[np.ndarray, " _"], ...]
+    held_out: tuple[Sample, ...]
+    scenery: Scenery
+
+
+def load_data(config: TrainConfig, template: Mesh) -> TrainData:
+    """Return the samples of all views files, split by model name (contracts 6).
+
+    Raises:
+        DatasetError: E_VIEWS for a bad record; E_DATA where nothing is left to train on, or more
+            than 1 % of the photos cannot be opened.
+    """
+    groups, held_out = [], []
+    for file in config.views:
+        views = [v for v in read_views(file) if v.category == config.category and v.R is not None]
+        views = [v for v in views if v.K is not None or v.distance is not None]
+        views = [v for v in views if v.image_name not in config.exclude]
+        _check_photos(file, views)
+        kept_out = _held_out_names(views, config)
+        samples = [sample_of(v, template) for v in track(views, len(views), f"views {file}")]
+        held_out += [s for s in samples if s.name in kept_out]
+        groups.append(tuple(s for s in samples if s.name not in kept_out))
+    if not any(groups):
+        raise DatasetError(
+            "E_DATA", f"train: expected views of {config.category!r} with R and K or distance, got "
+            "none; try: check the category of the records")
+    groups = [g for g in groups if g]
+    pictures = _pictures(config, groups)
+    scenery = Scenery(pictures, mirror_index(template).numpy())
+    order = generator(config.seed, "validation").permutation(len(held_out))
+    held_out = [held_out[i] for i in order[: config.validation_views]]
+    return TrainData(
+        tuple(groups), tuple(_even_weights(g) for g in groups), tuple(held_out), scenery)
+
+
+def _check_photos(file: str, views: Sequence[View]) -> None:
+    broken = [v for v in views if not v.image.is_file()]
+    if len(broken) > 0.01 * len(views):
+        raise DatasetError(
+            "E_DATA", f"train: expected the photos of {file}, got {len(broken)} of {len(views)} "
+            f"missing, first {broken[0].image}; try: put them beside the views file")
+
+
+def _held_out_names(views: Sequence[View], config: TrainConfig) -> set[str]:
+    names = sorted({v.model_name for v in views if v.model_name})
+    if len(names) <= 2 * config.validation_models:
+        return set()
+    drawn = generator(config.seed, "held-out").permutation(len(names))[: config.validation_models]
+    return {names[i] for i in drawn}
+
+
+def _even_weights(samples: Sequence[Sample]) -> Float[np.ndarray, " _"]:
+    """Return drawing probabilities that make azimuth uniform, rare bins at most 5 times."""
+    turn = np.array([s.azimuth for s in samples]) / (2 * np.pi) * AZIMUTH_BINS
+    bins = np.floor(turn).astype(int) % AZIMUTH_BINS
+    count = np.bincount(bins, minlength=AZIMUTH_BINS)
+    # a mirrored view belongs to the mirrored bin: both count
+    count = count + count[::-1]
+    weight = 1 / np.maximum(count[bins], count.max() / 5)
+    return weight / weight.sum()
+
+
+def _pictures(config: TrainConfig, groups: Sequence[Sequence[Sample]]) -> tuple[np.ndarray, ...]:
+    """Return pictures for context and occluders; without a folder, blurred views stand in."""
+    if config.backgrounds:
+        files = sorted(Path(config.backgrounds).glob("*.[jp][pn]g"))
+        if not files:
+            raise DatasetError(
+                "E_DATA", f"train: expected pictures in {config.backgrounds}, got none; "
+                "try: --backgrounds FOLDER with .jpg or .png files")
+        return tuple(np.asarray(Image.open(f).convert("RGB")) for f in files)
+    files = [s.image for s in groups[0][:: max(1, len(groups[0]) // 200)]]
+    small = [Image.open(f).convert("RGB").resize((24, 16), Image.Resampling.BOX) for f in files]
+    return tuple(np.asarray(s.resize((192, 128), Image.Resampling.BICUBIC)) for s in small)
+
+
+def draw_batch(data: TrainData, config: TrainConfig, step: int) -> Batch:
+    """Return the batch of a step, whatever was drawn before."""
+    size = (config.model.crop_height, config.model.crop_width)
+    crops, chosen = [], []
+    for k in range(config.batch):
+        rng = generator(config.seed, "train", step, k)
+        g = k % len(data.groups)
+        sample = data.groups[g][rng.choice(len(data.groups[g]), p=data.weights[g])]
+        crop = draw_crop(sample, size, data.scenery, config.augment, rng)
+        seen = np.flatnonzero(crop.visible)
+        crops.append(crop)
+        chosen.append(np.sort(rng.permutation(seen)[: config.anchors_per_view]))
+    return _collate([(c, a) for c, a in zip(crops, chosen, strict=True)], size)
+
+
+def validation_batch(data: TrainData, config: TrainConfig, first: int) -> Batch:
+    """Return up to a batch of unvaried crops of the views kept out."""
+    size = (config.model.crop_height, config.model.crop_width)
+    crops = []
+    for k, sample in enumerate(data.held_out[first : first + config.batch]):
+        rng = generator(config.seed, "validate", 0, first + k)
+        crop = draw_crop(sample, size, data.scenery, STILL, rng)
+        crops.append((crop, np.flatnonzero(crop.visible)))
+    return _collate(crops, size)
+
+
+def _collate(crops: list, size: tuple[int, int]) -> Batch:
+    pixels = torch.from_numpy(np.stack([c.pixels for c, _ in crops]))
+    scale = np.array([2 / size[1], 2 / size[0]], dtype=np.float32)
+    return Batch(
+        pixels.permute(0, 3, 1, 2).float(),
+        tuple(torch.from_numpy(c.anchors[a] * scale - 1).float() for c, a in crops),
+        tuple(torch.from_numpy(a.astype(np.int64)) for _, a in crops),
+        torch.from_numpy(np.stack([c.background for c, _ in crops])),
+    )
+
+

@@ -1,0 +1,263 @@
+"""The training loop of a category: contrastive, with a momentum texture; resumes bit for bit.
+
+views -> crops -> features -> contrast with the texture and the clutter -> checkpoint. The state is
+network, texture, clutter queue and optimiser; every draw is keyed by its step, so that a run that
+was killed and resumed ends on the same weights (reliability 5).
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from featmesh.draws import generator
+from featmesh.errors import FeatmeshError
+from featmesh.geometry.mesh import Mesh
+from featmesh.geometry.template import mirror_index
+from featmesh.model.backbones import Backbone
+from featmesh.model.clutter import push
+from featmesh.model.texture import initial_texture, momentum_update, near_anchors
+
+from .config import TrainConfig
+from .data import Batch, TrainData, draw_batch, validation_batch
+from .losses import background_loss, contrastive_loss
+
+WARM_UP = 0.05  # share of the steps in which the learning rate grows
+CLUTTER_PER_VIEW = 16  # background cells of each crop that enter the queue
+BACKGROUND_PER_STEP = 1024  # background cells that enter the loss
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What an observer is told after each step.
+
+    Attributes:
+        step, steps: steps done, and in all.
+        loss: contrastive loss, nats.
+        accuracy: share of sampled features whose best anchor is the right one or its neighbour.
+        lr: learning rate of the head.
+        seconds: of this step.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    accuracy: float
+    lr: float
+    seconds: float
+
+
+def torch_generator(seed: int, purpose: str, epoch: int = 0, index: int = 0) -> torch.Generator:
+    """Return a torch generator keyed as :func:`featmesh.draws.generator`."""
+    drawn = int(generator(seed, purpose, epoch, index).integers(2**62))
+    return torch.Generator().manual_seed(drawn)
+
+
+class TrainState:
+    """Everything a checkpoint must hold: network, texture, clutter queue, optimiser, step."""
+
+    def __init__(self, config: TrainConfig, template: Mesh, backbone: Backbone) -> None:
+        self.config, self.template, self.backbone = config, template, backbone
+        self.step = 0
+        channels = config.model.channels
+        draw = torch_generator(config.seed, "texture")
+        self.texture = initial_texture(len(template.vertices), channels, draw)
+        self.queue = initial_texture(config.clutter_queue, channels, draw)
+        self.near = near_anchors(template.vertices, config.near)
+        self.mirror = mirror_index(template)
+        self.optimiser = torch.optim.AdamW(self._groups(), lr=config.lr_head)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return self.config.epochs * max(1, self.config.samples_per_epoch // self.config.batch)
+
+    def _groups(self) -> list[dict]:
+        config, trunk = self.config, self.backbone.trunk
+        freeze(trunk, config.freeze_blocks if config.lr_trunk > 0 else None)
+        groups = []
+        for module, lr in ((self.backbone.head, config.lr_head), (trunk, config.lr_trunk)):
+            weights = [p for p in module.parameters() if p.requires_grad]
+            for decay in (True, False):
+                chosen = [p for p in weights if (p.dim() > 1) == decay]
+                if chosen:
+                    groups.append({
+                        "params": chosen, "lr": lr, "peak": lr,
+                        "weight_decay": config.weight_decay if decay else 0.0})
+        return groups
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the state, tensor by tensor."""
+        out = {f"net.{k}": v for k, v in self.backbone.state_dict().items()}
+        out |= {"texture": self.texture, "queue": self.queue}
+        for g, group in enumerate(self.optimiser.param_groups):
+            for k, p in enumerate(group["params"]):
+                for name, value in self.optimiser.state[p].items():
+                    out[f"opt.{g}.{k}.{name}"] = torch.as_tensor(value)
+        return {k: v.detach().contiguous() for k, v in out.items()}
+
+    def restore(self, step: int, tensors: dict[str, Tensor]) -> None:
+        """Take up the state that :meth:`tensors` gave after ``step`` steps."""
+        net = {k[4:]: v for k, v in tensors.items() if k.startswith("net.")}
+        self.backbone.load_state_dict(net)
+        self.texture, self.queue = tensors["texture"], tensors["queue"]
+        for g, group in enumerate(self.optimiser.param_groups):
+            for k, p in enumerate(group["params"]):
+                prefix = f"opt.{g}.{k}."
+                state = {n[len(prefix):]: v for n, v in tensors.items() if n.startswith(prefix)}
+                for name, value in state.items():
+                    if value.shape == p.shape:
+                        state[name] = value.contiguous(memory_format=torch.preserve_format)
+                        state[name] = torch.zeros_like(p).copy_(value)
+                self.optimiser.state[p] = state
+        self.step = step
+
+
+def freeze(trunk: torch.nn.Module, blocks: int | None) -> None:
+    """Stop training of the trunk's stem and first ``blocks`` blocks; None: of all of it."""
+    parts = [trunk] if blocks is None else [
+        module for name, module in trunk.named_children() if name != "blocks"]
+    if blocks is not None and blocks == 0:
+        parts = []
+    for part in parts:
+        part.requires_grad_(False)
+    for block in list(getattr(trunk, "blocks", []))[: blocks or 0]:
+        block.requires_grad_(False)
+
+
+def learning_rate(step: int, steps: int) -> float:
+    """Return the share of the peak rate: a short warm-up, then a cosine to 1 %."""
+    warm = max(1, round(WARM_UP * steps))
+    if step < warm:
+        return (step + 1) / warm
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def read_at(features: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the unit features at all points of a batch, and their anchors."""
+    found = []
+    for k, points in enumerate(batch.points):
+        at = functional.grid_sample(
+            features[k : k + 1], points[None, :, None], align_corners=False,
+            padding_mode="border")
+        found.append(at[0, :, :, 0].T)
+    joined = functional.normalize(torch.cat(found), dim=1, eps=1e-6)
+    return joined, torch.cat(list(batch.anchor))
+
+
+def train_step(state: TrainState, data: TrainData, batch: Batch) -> tuple[float, float]:
+    """Do one step; return the contrastive loss and the anchor accuracy.
+
+    Raises:
+        FeatmeshError: E_NONFINITE where the loss is not finite; nothing has been changed then.
+    """
+    config = state.config
+    state.backbone.train()
+    features = state.backbone(batch.pixels)
+    found, anchor = read_at(features, batch)
+    loss = contrastive_loss(
+        found, anchor, state.texture, state.queue, state.near, config.temperature,
+        config.clutter_weight).mean()
+    draw = torch_generator(config.seed, "background", state.step)
+    cells = features.permute(0, 2, 3, 1)[batch.background]
+    cells = cells[torch.randperm(len(cells), generator=draw)[:BACKGROUND_PER_STEP]]
+    total = loss
+    if len(cells):
+        total = total + config.background_loss * background_loss(
+            cells, state.texture, state.queue, config.temperature,
+            config.clutter_weight).mean()
+    if not math.isfinite(float(total.detach())):
+        raise FeatmeshError(
+            "E_NONFINITE", f"train: expected a finite loss, got {float(total.detach())} at step "
+            f"{state.step}; try: a lower --lr-head")
+    for group in state.optimiser.param_groups:
+        group["lr"] = group["peak"] * learning_rate(state.step, state.steps)
+    state.optimiser.zero_grad(set_to_none=True)
+    total.backward()
+    torch.nn.utils.clip_grad_norm_(
+        [p for g in state.optimiser.param_groups for p in g["params"]], 2.0)
+    state.optimiser.step()
+    _update_memory(state, found.detach(), anchor, cells.detach())
+    state.step += 1
+    with torch.no_grad():
+        accuracy = anchor_accuracy(found.detach(), anchor, state)
+    return float(loss.detach()), accuracy
+
+
+def _update_memory(state: TrainState, found: Tensor, anchor: Tensor, cells: Tensor) -> None:
+    config = state.config
+    # early on everything seen so far is poor: forget faster
+    momentum = min(config.momentum, 1 - 1 / (state.step + 2))
+    state.texture, _ = momentum_update(state.texture, found, anchor, momentum)
+    state.queue = push(state.queue, cells[: CLUTTER_PER_VIEW * config.batch])
+
+
+def anchor_accuracy(found: Tensor, anchor: Tensor, state: TrainState) -> float:
+    """Return the share of features whose best anchor is the right one or one near it."""
+    best = (found @ state.texture.T).argmax(1)
+    right = (best == anchor) | state.near[best, anchor]
+    return float(right.float().mean()) if len(anchor) else 0.0
+
+
+@torch.no_grad()
+def validate(state: TrainState, data: TrainData) -> float:
+    """Return the anchor accuracy on unvaried crops of the views kept out; nan without any."""
+    state.backbone.eval()
+    right, count = 0.0, 0
+    for first in range(0, len(data.held_out), state.config.batch):
+        batch = validation_batch(data, state.config, first)
+        found, anchor = read_at(state.backbone(batch.pixels), batch)
+        right += anchor_accuracy(found, anchor, state) * len(anchor)
+        count += len(anchor)
+    return right / count if count else math.nan
+
+
+def run(
+    state: TrainState,
+    data: TrainData,
+    on_step: Callable[[StepReport], None],
+    on_epoch: Callable[[int, float], None],
+    stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Train until the last step, or until ``stop`` says so between two steps.
+
+    Args:
+        state: where to begin; it is moved on.
+        data: samples.
+        on_step: told after each step (progress, checkpoints).
+        on_epoch: told the epoch and the validation accuracy after each pass.
+        stop: asked before each step.
+
+    Returns:
+        Whether the run is complete.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    per_epoch = max(1, state.config.samples_per_epoch // state.config.batch)
+    with ThreadPoolExecutor(1) as pool:  # the next batch is cut while this one is learnt
+        upcoming = pool.submit(draw_batch, data, state.config, state.step)
+        while state.step < state.steps:
+            if stop():
+                return False
+            begin = time.monotonic()
+            batch = upcoming.result()
+            upcoming = pool.submit(draw_batch, data, state.config, state.step + 1)
+            loss, accuracy = train_step(state, data, batch)
+            lr = state.optimiser.param_groups[0]["lr"]
+            on_step(StepReport(
+                state.step, state.steps, loss, accuracy, lr, time.monotonic() - begin))
+            if state.step % per_epoch == 0 or state.step == state.steps:
+                on_epoch(state.step // per_epoch, validate(state, data))
+    return True
+
+
+def run_folder(config: TrainConfig) -> Path:
+    """Return the folder of a run, made."""
+    folder = Path(config.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

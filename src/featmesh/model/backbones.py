@@ -1,0 +1,117 @@
+"""Pixels -> unit feature vectors: a shared trunk and a small head per category (spec 2.5, ours).
+
+The head is a feature pyramid decoder: coarse maps are brought up and added to finer ones, so that
+each cell of the stride-8 map knows both its detail and its surroundings.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from featmesh.errors import BackendUnavailable
+
+from .config import ModelConfig
+from .efficientnet import IMAGENET_MEAN, IMAGENET_STD, EfficientNetLite0
+
+
+def normalise(pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+    """Return ImageNet-normalised pixels of values 0..255."""
+    mean = IMAGENET_MEAN.to(pixels)[:, None, None]
+    std = IMAGENET_STD.to(pixels)[:, None, None]
+    return (pixels / 255 - mean) / std
+
+
+class Mix(nn.Module):
+    """A depthwise 5x5 and a pointwise convolution with a residual: cheap wide context."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.spread = nn.Conv2d(width, width, 5, padding=2, groups=width, bias=False)
+        self.norm = nn.GroupNorm(8, width)
+        self.mix = nn.Conv2d(width, width, 1)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Return x plus what its neighbourhood says."""
+        return x + functional.silu(self.mix(self.norm(self.spread(x))))
+
+
+class PyramidHead(nn.Module):
+    """Feature maps of strides 8, 16, 32 (and 4) -> unit vectors at stride 8."""
+
+    def __init__(self, channels: tuple[int, ...], config: ModelConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.sides = nn.ModuleList([nn.Conv2d(c, width, 1) for c in channels])
+        self.mixes = nn.ModuleList([Mix(width) for _ in channels])
+        self.last = nn.Conv2d(width, width, 3, padding=1)
+        self.norm = nn.GroupNorm(8, width)
+        self.out = nn.Conv2d(width, config.channels, 1)
+
+    def forward(self, maps: list[Tensor]) -> Float[Tensor, "b c h w"]:
+        """Return unit feature vectors of maps ordered from fine (stride 4) to coarse."""
+        fine = functional.avg_pool2d(maps[0], 2)
+        levels = [fine, *maps[1:]]
+        sides = [side(x) for side, x in zip(self.sides, levels, strict=True)]
+        x = self.mixes[-1](sides[-1])
+        for k in range(len(sides) - 2, 0, -1):
+            x = functional.interpolate(
+                x, size=sides[k].shape[-2:], mode="bilinear", align_corners=False
+            )
+            x = self.mixes[k](x + sides[k])
+        x = self.mixes[0](x + sides[0])
+        x = functional.silu(self.norm(self.last(x)))
+        return functional.normalize(self.out(x), dim=1, eps=1e-6)
+
+
+class Backbone(nn.Module):
+    """Trunk + head: ImageNet-normalised pixels -> unit feature vectors at ``stride``."""
+
+    def __init__(self, trunk: nn.Module, head: nn.Module, config: ModelConfig) -> None:
+        super().__init__()
+        self.trunk, self.head, self.stride = trunk, head, config.stride
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c p q"]:
+        """Return the feature map of pixels with values 0..255, sides multiples of the trunk's."""
+        x = normalise(pixels).contiguous(memory_format=torch.channels_last)
+        return self.head(self.trunk(x)).float()
+
+
+def _efficientnet(config: ModelConfig) -> Backbone:
+    trunk = EfficientNetLite0()
+    return Backbone(trunk, PyramidHead(trunk.channels, config), config)
+
+
+def _dinov2(config: ModelConfig) -> Backbone:
+    from .dinov2 import DinoHead, DinoV2
+
+    trunk = DinoV2()
+    return Backbone(trunk, DinoHead(trunk.channels, config), config)
+
+
+def _hf(config: ModelConfig) -> Backbone:
+    raise BackendUnavailable(
+        "E_BACKEND",
+        "backbone 'hf': expected a transformers model handed in, got a name only; "
+        "try: featmesh.model.hf.adapt(transformers_model, config)",
+    )
+
+
+BACKBONES: dict[str, Callable[[ModelConfig], Backbone]] = {
+    "efficientnet_lite0": _efficientnet,
+    "dinov2_vits14": _dinov2,
+    "hf": _hf,
+}
+
+
+def build_backbone(config: ModelConfig) -> Backbone:
+    """Return the untrained network of a configuration."""
+    if config.backbone not in BACKBONES:
+        raise BackendUnavailable(
+            "E_BACKEND",
+            f"build_backbone(): expected one of {', '.join(BACKBONES)}, "
+            f"got {config.backbone!r}; try: one of these",
+        )
+    return BACKBONES[config.backbone](config).to(memory_format=torch.channels_last)

@@ -1,0 +1,185 @@
+"""The neural textured mesh of one category: template, texture, clutter and the network (spec 1).
+
+The deformation is the identity for now: :meth:`CategoryModel.mesh` is the one place where a latent
+code will move the template's vertices. The texture belongs to the anchors and does not move.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from featmesh.config import config_from_dict
+from featmesh.errors import CheckpointError, InputError
+from featmesh.geometry.camera import Camera
+from featmesh.geometry.mesh import Mesh
+from featmesh.geometry.pose import Pose
+from featmesh.render.rasterize import rasterize
+from featmesh.render.shade import interpolate
+
+from .backbones import Backbone, build_backbone
+from .checkpoint import ModelFiles, save_model
+from .clutter import clutter_score
+from .config import ModelConfig
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """What the network sees in a picture, cell by cell.
+
+    Attributes:
+        features: unit vectors.
+        clutter: cosine of the best clutter centre.
+        valid: whether the cell's centre lies inside the photo.
+        camera: camera of the cells (the picture's, scaled by 1 / stride).
+    """
+
+    features: Float[Tensor, "h w c"]
+    clutter: Float[Tensor, "h w"]
+    valid: Bool[Tensor, "h w"]
+    camera: Camera
+
+
+@dataclass
+class CategoryModel:
+    """One category: a mesh whose surface carries a neural texture, and the network that reads photos.
+
+    Attributes:
+        category: PASCAL3D+ name, e.g. ``car``.
+        config: network and sizes.
+        template: mean mesh; its vertices are the anchors of the texture.
+        texture: unit vector of each anchor.
+        clutter: unit centres of the background's features.
+        backbone: the network.
+        threshold: score below which the answer is ``no_object``; None where not fixed yet.
+        hash: of the files it was loaded from; empty for a model in training.
+        extra: what else the files say (metrics, data, licence notes).
+    """
+
+    category: str
+    config: ModelConfig
+    template: Mesh
+    texture: Float[Tensor, "v c"]
+    clutter: Float[Tensor, "k c"]
+    backbone: Backbone
+    threshold: float | None = None
+    hash: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @torch.no_grad()
+    def extract(
+        self,
+        pixels: UInt8[np.ndarray, "h w 3"],
+        valid: Bool[np.ndarray, "h w"],
+        camera: Camera,
+    ) -> FeatureMap:
+        """Return the feature map of a picture.
+
+        Args:
+            pixels: picture; its sides are multiples of 32.
+            valid: which pixels lie inside the photo.
+            camera: camera of the picture.
+
+        Raises:
+            InputError: E_NONFINITE where the network's output is not finite.
+        """
+        stride = self.config.stride
+        x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+        self.backbone.eval()
+        features = self.backbone(x)[0].permute(1, 2, 0).contiguous()
+        if not bool(features.isfinite().all()):
+            raise InputError(
+                "E_NONFINITE",
+                "extract(): expected finite features, got NaN or infinity from the "
+                f"{self.config.backbone} network; try: featmesh doctor",
+            )
+        inside = torch.from_numpy(valid[stride // 2 :: stride, stride // 2 :: stride].copy())
+        return FeatureMap(
+            features, clutter_score(features, self.clutter), inside, camera.scale(1 / stride)
+        )
+
+    def mesh(self, latent: Tensor | None = None) -> Mesh:
+        """Return the category's mesh, object units; ``latent`` None is the mean shape."""
+        if latent is not None:
+            raise CheckpointError(
+                "E_CKPT_PART",
+                f"mesh(): expected a model with a shape space, got {self.category!r} "
+                "which has the mean shape only; try: latent=None",
+            )
+        return self.template
+
+    def render(
+        self, cam_from_obj: Pose, camera: Camera, latent: Tensor | None = None
+    ) -> tuple[Float[Tensor, "h w c"], Bool[Tensor, "h w"]]:
+        """Return the rendered feature map (zero where nothing is hit) and the silhouette.
+
+        Args:
+            cam_from_obj: one pose, object units.
+            camera: camera of the map to render, in cells.
+            latent: shape code, None for the mean shape.
+        """
+        mesh = self.mesh(latent)
+        vertices = mesh.vertices.to(cam_from_obj.R.dtype)
+        fragments = rasterize(cam_from_obj.apply(vertices)[None], mesh.faces, camera)
+        texture = self.texture.to(vertices.dtype)
+        return interpolate(texture, mesh.faces, fragments)[0], fragments.face_id[0] >= 0
+
+    def save(self, folder: str) -> None:
+        """Write the model folder (contracts 5); the trunk goes to ``backbones/`` beside it."""
+        state = self.backbone.state_dict()
+        keep = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+        trunk = {k[6:]: v for k, v in keep.items() if k.startswith("trunk.")}
+        tensors = {k: v for k, v in keep.items() if k.startswith("head.")}
+        tensors |= {
+            "template.vertices": self.template.vertices.float(),
+            "template.faces": self.template.faces.int(),
+            "texture": self.texture,
+            "clutter": self.clutter,
+        }
+        if self.template.uv is not None:
+            tensors["template.uv"] = self.template.uv.float()
+        save_model(
+            folder,
+            self.category,
+            asdict(self.config),
+            trunk,
+            self.config.backbone,
+            tensors,
+            {**self.extra, "threshold": self.threshold},
+        )
+
+    @classmethod
+    def from_files(cls, files: ModelFiles) -> "CategoryModel":
+        """Return the model of a checked model folder."""
+        config = config_from_dict(ModelConfig, files.config)
+        backbone = build_backbone(config)
+        state = {f"trunk.{k}": v for k, v in files.trunk.items()}
+        state |= {k: v for k, v in files.tensors.items() if k.startswith("head.")}
+        missing, unexpected = backbone.load_state_dict(state, strict=False)
+        missing = [k for k in missing if not k.endswith("num_batches_tracked")]
+        if missing or unexpected:
+            raise CheckpointError(
+                "E_CKPT_CONFIG",
+                f"load(): expected the tensors of {config.backbone}, got "
+                f"{len(missing)} missing ({missing[:3]}) and {len(unexpected)} unknown "
+                f"({unexpected[:3]}); try: fetch the model folder again",
+            )
+        t = files.tensors
+        template = Mesh(
+            t["template.vertices"].double(), t["template.faces"].long(), t.get("template.uv")
+        ).checked("load(): template")
+        backbone.eval()
+        return cls(
+            files.category,
+            config,
+            template,
+            t["texture"].float(),
+            t["clutter"].float(),
+            backbone,
+            files.extra.get("threshold"),
+            files.hash,
+            dict(files.extra),
+        )

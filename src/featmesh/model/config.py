@@ -1,0 +1,26 @@
+"""What a category model is made of: torch-free, saved in ``model.json``."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+BackboneName = Literal["efficientnet_lite0", "dinov2_vits14", "hf"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network and the texture of a category."""
+
+    backbone: BackboneName = "efficientnet_lite0"
+    """trunk: efficientnet_lite0 (fine-tuned) or dinov2_vits14 (frozen); hf by adapter"""
+    stride: int = 8
+    """photo pixels per feature cell, along each axis"""
+    channels: int = 64
+    """length of a feature vector"""
+    width: int = 128
+    """channels inside the decoder"""
+    crop_height: int = 224
+    """pixels of the crop the network sees, a multiple of the trunk's own"""
+    crop_width: int = 336
+    """pixels"""
+    clutter_centres: int = 16
+    """cluster centres that stand for everything that is not the object"""

@@ -1,0 +1,144 @@
+"""What lies behind a rendered object (picture, road, shadow), and what a lens and a sensor do to it.
+
+Used by :mod:`featmesh.views.generate` only. Ours.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from .picture import Shot
+from .scene import Scene
+
+
+def backdrop(
+    rng: np.random.Generator,
+    shot: Shot,
+    scene: Scene,
+    backgrounds: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+    config: Any,
+) -> Float32[np.ndarray, "h w 3"]:
+    """Return the picture behind the object, display RGB in 0..1; ``config``: GenerateConfig."""
+    behind = _picture(rng, shot, backgrounds)
+    floor = scene.vertices[:, 2].min() * shot.stretch[2]
+    if shot.eye[2] > floor + 0.02:  # seen from below the ground there is no ground
+        if rng.uniform() < config.share_flat_ground:
+            _road(rng, behind, shot, floor)
+        if rng.uniform() < config.share_shadow:
+            behind *= 1 - _shadow(rng, shot, scene, floor)[..., None]
+    return behind
+
+
+def _picture(
+    rng: np.random.Generator, shot: Shot, backgrounds: Sequence[UInt8[np.ndarray, "_ _ 3"]]
+) -> Float32[np.ndarray, "h w 3"]:
+    from PIL import Image
+
+    h, w = shot.height, shot.width
+    if not len(backgrounds) or rng.uniform() < 0.06:
+        top, bottom = rng.uniform(0.2, 1.0, 3), rng.uniform(0.1, 0.8, 3)
+        ramp = np.linspace(0, 1, h)[:, None, None]
+        return np.broadcast_to(top * (1 - ramp) + bottom * ramp, (h, w, 3)).astype(np.float32)
+    image = Image.fromarray(backgrounds[int(rng.integers(len(backgrounds)))])
+    scale = max(w / image.width, h / image.height) * rng.uniform(1, 2)
+    cut_w, cut_h = min(image.width, w / scale), min(image.height, h / scale)
+    x, y = rng.uniform(0, image.width - cut_w), rng.uniform(0, image.height - cut_h)
+    if rng.uniform() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    box = (x, y, x + cut_w, y + cut_h)
+    resized = image.resize((w, h), Image.Resampling.BICUBIC, box=box)
+    return (np.asarray(resized) / 255).astype(np.float32)
+
+
+def _road(
+    rng: np.random.Generator, behind: Float32[np.ndarray, "h w 3"], shot: Shot, floor: float
+) -> None:
+    """Paint a road below the horizon, in place, and sometimes a plain sky above it."""
+    y, x = np.mgrid[: shot.height, : shot.width] + 0.5
+    rays = np.stack([(x - shot.principal[0]), (y - shot.principal[1])], -1) / shot.focal
+    rays = np.concatenate([rays, np.ones_like(rays[..., :1])], -1) @ shot.R
+    down = -rays[..., 2]
+    below = down > 1e-3
+    far = (shot.eye[2] - floor) / np.where(below, down, 1.0)
+    ground = shot.eye[:2] + rays[..., :2] * far[..., None]
+    tone = rng.uniform(0.15, 0.75) * (1 + rng.normal(0, 0.04, 3))
+    waves = np.zeros(far.shape)
+    for _ in range(4):
+        wave = rng.normal(0, rng.choice([1.0, 4.0, 12.0]), 2)
+        waves += np.sin(ground @ wave + rng.uniform(0, 6.3)) / 4
+    near = np.exp(-np.maximum(far, 0) / 12)
+    texture = 1 + (rng.uniform(0.02, 0.12) * waves + rng.normal(0, 0.05, far.shape)) * near
+    line = rng.uniform(0.6, 1.5)
+    if rng.uniform() < 0.4:  # a marking along or across the object
+        axis, width = int(rng.integers(2)), rng.uniform(0.01, 0.04)
+        texture = np.where(np.abs(ground[..., axis] - line) < width, 1.8, texture)
+    haze = rng.uniform(0.5, 0.9)
+    colour = tone * texture[..., None] * near[..., None] + haze * (1 - near[..., None])
+    if rng.uniform() < 0.3:
+        up = np.clip(-down / np.linalg.norm(rays, axis=-1), 0, 1)[..., None]
+        sky = np.array([0.55, 0.7, 0.95]) * rng.uniform(0.7, 1.05)
+        behind[:] = haze * (1 - up) + sky * up
+    behind[below] = colour[below]
+    behind.clip(0, 1, out=behind)
+
+
+def _shadow(
+    rng: np.random.Generator, shot: Shot, scene: Scene, floor: float
+) -> Float32[np.ndarray, "h w"]:
+    """Return how much of the light the object's shadow takes from the ground, 0..1."""
+    from scipy.ndimage import gaussian_filter
+
+    vertices = scene.hull * shot.stretch
+    size = shot.box(vertices)[1].min()
+    lean = rng.normal(0, 0.5, 2)
+    soft = _cast(shot, vertices, floor, lean)
+    contact = _cast(shot, vertices, floor, np.zeros(2))
+    wide = gaussian_filter(soft, rng.uniform(0.01, 0.08) * size) * rng.uniform(0.0, 0.65)
+    close = gaussian_filter(contact, rng.uniform(0.015, 0.05) * size) * rng.uniform(0.35, 0.85)
+    return np.maximum(wide, close).astype(np.float32)
+
+
+def _cast(shot: Shot, vertices: np.ndarray, floor: float, lean: np.ndarray) -> np.ndarray:
+    """Return the pixels of the convex shadow on the floor; ``lean``: its shift per unit of height."""
+    from PIL import Image, ImageDraw
+    from scipy.spatial import ConvexHull
+
+    flat = vertices[:, :2] + (vertices[:, 2:] - floor) * lean
+    if not lean.any():
+        flat = flat * (0.97, 0.97)
+    flat = flat[ConvexHull(flat).vertices]
+    points = shot.points(np.concatenate([flat, np.full((len(flat), 1), floor)], 1))
+    image = Image.new("L", (shot.width, shot.height))
+    if points[:, 2].min() > 0.02:
+        outline = [(float(x), float(y)) for x, y in shot.project(points)]
+        ImageDraw.Draw(image).polygon(outline, fill=255)
+    return np.asarray(image, np.float32) / 255
+
+
+def degrade(
+    rng: np.random.Generator, pixels: UInt8[np.ndarray, "h w 3"]
+) -> tuple[UInt8[np.ndarray, "h w 3"], int]:
+    """Return the photo as a camera would store it, and the JPEG quality to write it with."""
+    from scipy.ndimage import gaussian_filter, uniform_filter1d
+
+    image = pixels.astype(np.float32) / 255
+    kind = rng.uniform()
+    if kind < 0.45:
+        sigma = rng.uniform(0.2, 1.1)
+        image = gaussian_filter(image, (sigma, sigma, 0))
+    elif kind < 0.55:
+        length = int(rng.integers(2, max(3, pixels.shape[1] // 50)))
+        image = uniform_filter1d(image, length, axis=int(rng.integers(2)))
+    balance = 1 + rng.normal(0, 0.05, 3)
+    contrast, middle = rng.uniform(0.75, 1.2), float(image.mean())
+    image = np.clip(image * balance, 0, 1) ** rng.uniform(0.75, 1.35)
+    image = (image - middle) * contrast + middle + rng.normal(0, 0.04)
+    if rng.uniform() < 0.08:
+        image = np.broadcast_to(image.mean(2, keepdims=True), image.shape)
+    if rng.uniform() < 0.6:
+        noise = rng.standard_normal(image.shape, np.float32)
+        image = image + rng.uniform(0.002, 0.04) * noise
+    stored = (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return stored, int(rng.integers(40, 96))
