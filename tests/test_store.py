@@ -3,7 +3,6 @@ import os
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -11,27 +10,36 @@ import torch
 
 import featmesh
 from featmesh import files, store
-from featmesh.errors import CheckpointError, FeatmeshError, InputError
+from featmesh.errors import CheckpointError, FeatmeshError
 from featmesh.store import RunLock, Steps
 
 SRC = str(Path(featmesh.__file__).parents[1])
 
 
-def run_script(text: str, folder: Path) -> dict:
-    """Run a script in a process of its own; it gets the folder and prints one line of JSON."""
-    header = "import json, os, signal, sys, time\nfrom pathlib import Path\nimport torch\n"
-    header += "from featmesh import files, store\nfrom featmesh.errors import FeatmeshError\n"
-    header += "folder = Path(sys.argv[1])\n"
+PRELUDE = """
+import json, os, signal, sys, time
+from pathlib import Path
+import torch
+from featmesh import files, store
+from featmesh.errors import FeatmeshError
+"""
+
+
+@pytest.fixture(scope="module")
+def trainers(tmp_path_factory):
+    """What the scripts below found: one process has torch and forks all that are to be killed."""
+    root = tmp_path_factory.mktemp("trainers")
+    text = PRELUDE
+    for name, script in SCRIPTS.items():
+        text += f"folder = Path({str(root / name)!r})\nfolder.mkdir()\n{script}"
     environment = {**os.environ, "PYTHONPATH": SRC, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", text]
     done = subprocess.run(
-        [sys.executable, "-c", header + text, str(folder)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=120,
+        command, capture_output=True, text=True, env=environment, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    return root, dict(zip(SCRIPTS, found, strict=True))
 
 
 def state(step: int) -> dict[str, torch.Tensor]:
@@ -54,154 +62,6 @@ def flip_bit(path: Path, at: int) -> None:
 
 def code_of(raised) -> str:
     return raised.value.code
-
-
-# --- files -------------------------------------------------------------------------------------
-
-
-def test_tensors_come_back_with_the_hash_they_were_written_with(tmp_path):
-    shared = torch.randn(3, 4, dtype=torch.float64)
-    tensors = {
-        "a": shared,
-        "tied": shared,
-        "turned": shared.T,
-        "half": torch.randn(2).half(),
-        "bytes": torch.arange(5, dtype=torch.uint8),
-        "none": torch.zeros(0, 3),
-        "flag": torch.tensor(True),
-    }
-    path = tmp_path / "sub" / "x.safetensors"
-    digest = store.write_tensors_atomic(path, tensors)
-    assert digest == store.sha256_of(path)
-    read = store.read_tensors(path, digest)
-    assert read.keys() == tensors.keys()
-    for name, tensor in tensors.items():
-        assert read[name].dtype == tensor.dtype
-        assert torch.equal(read[name], tensor)
-    again = dict(reversed(tensors.items()))
-    assert store.write_tensors_atomic(tmp_path / "y", again) == digest
-    assert [p.name for p in path.parent.iterdir()] == ["x.safetensors"]
-
-
-@pytest.mark.parametrize("keep", [0, 4, 8, 60, -1])
-def test_a_truncated_file_is_refused_with_and_without_a_hash(tmp_path, keep):
-    path = tmp_path / "x.safetensors"
-    digest = store.write_tensors_atomic(path, state(1))
-    path.write_bytes(path.read_bytes()[:keep])
-    for expected in (digest, None):
-        with pytest.raises(CheckpointError) as raised:
-            store.read_tensors(path, expected)
-        assert code_of(raised) == "E_CKPT_HASH"
-
-
-def test_a_flipped_bit_of_the_weights_is_found(tmp_path):
-    path = tmp_path / "x.safetensors"
-    digest = store.write_tensors_atomic(path, state(1))
-    flip_bit(path, -20)
-    with pytest.raises(CheckpointError, match="cut short or changed") as raised:
-        store.read_tensors(path, digest)
-    assert code_of(raised) == "E_CKPT_HASH"
-
-
-class Trap:
-    def __reduce__(self):
-        return os.mkdir, ("sprung",)
-
-
-@pytest.mark.parametrize("kind", ["zip", "pickle"])
-def test_a_pickle_is_refused_with_the_reason_and_not_run(tmp_path, monkeypatch, kind):
-    import pickle
-
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "weights.pth"
-    if kind == "zip":  # the form of torch.save
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("archive/data.pkl", pickle.dumps(Trap()))
-    else:
-        path.write_bytes(pickle.dumps(Trap()))
-    with pytest.raises(CheckpointError, match="can run code") as raised:
-        store.read_tensors(path)
-    assert code_of(raised) == "E_CKPT_FOREIGN"
-    assert not Path("sprung").exists()
-
-
-def test_a_header_length_that_begins_like_a_pickle_is_no_pickle(tmp_path):
-    path = tmp_path / "x.safetensors"
-    for length in range(1, 640):  # a header of 640 bytes: the file begins with 0x80 0x02
-        store.write_tensors_atomic(path, {"n" * length: torch.zeros(2)})
-        if path.read_bytes()[:2] == b"\x80\x02":
-            break
-    assert path.read_bytes()[:2] == b"\x80\x02"
-    assert torch.equal(store.read_tensors(path)["n" * length], torch.zeros(2))
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_not_finite_are_neither_written_nor_read(tmp_path, value):
-    bad = {"fine": torch.zeros(2), "head.w": torch.tensor([0.0, value])}
-    path = tmp_path / "x.safetensors"
-    with pytest.raises(CheckpointError, match=r"head\.w") as raised:
-        store.write_tensors_atomic(path, bad)
-    assert code_of(raised) == "E_CKPT_NONFINITE"
-    assert not path.exists()
-    from safetensors.torch import save_file
-
-    save_file(bad, path)
-    with pytest.raises(CheckpointError, match=r"head\.w.*1 of 2") as raised:
-        store.read_tensors(path, store.sha256_of(path))
-    assert code_of(raised) == "E_CKPT_NONFINITE"
-
-
-def test_too_many_tensors_are_refused(tmp_path):
-    many = {f"t{i}": torch.zeros(0) for i in range(files.MAX_TENSORS + 1)}
-    path = tmp_path / "x.safetensors"
-    with pytest.raises(CheckpointError, match="10001") as raised:
-        store.write_tensors_atomic(path, many)
-    assert code_of(raised) == "E_CKPT_FORMAT"
-    from safetensors.torch import save_file
-
-    save_file(many, path)
-    with pytest.raises(CheckpointError, match="10001") as raised:
-        store.read_tensors(path)
-    assert code_of(raised) == "E_CKPT_FORMAT"
-
-
-def test_a_huge_header_is_refused_before_it_is_parsed(tmp_path):
-    path = tmp_path / "x.safetensors"
-    path.write_bytes((2**40).to_bytes(8, "little") + b'{"a": 1}')
-    with pytest.raises(CheckpointError) as raised:
-        store.read_tensors(path)
-    assert code_of(raised) == "E_CKPT_HASH"
-
-
-@pytest.mark.skipif(os.name != "posix", reason="no FIFO on Windows")
-def test_missing_files_folders_and_fifos_are_named_and_never_block(tmp_path):
-    os.mkfifo(tmp_path / "fifo")
-    for name in ("absent", "fifo", "."):
-        with pytest.raises(CheckpointError) as raised:
-            store.read_tensors(tmp_path / name)
-        assert code_of(raised) == "E_CKPT_MISSING"
-
-
-@pytest.mark.parametrize("text", ["{", "[1]", '{"a": NaN}', "[" * 100_000, '{"a": "\xff"}'])
-def test_broken_json_is_refused(tmp_path, text):
-    (tmp_path / "x.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(CheckpointError) as raised:
-        store.read_json(tmp_path / "x.json")
-    assert code_of(raised) == "E_CKPT_FORMAT"
-
-
-def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path):
-    path = tmp_path / "x.json"
-    store.write_json_atomic(path, {"a": 1})
-    with pytest.raises(InputError) as raised:
-        store.write_json_atomic(path, {"a": float("nan")})
-    assert code_of(raised) == "E_NONFINITE"
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError) as raised:
-        store.write_json_atomic(tmp_path / "file" / "x.json", {})
-    assert code_of(raised) == "E_IO"
-    assert store.read_json(path) == {"a": 1}
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "x.json"]
 
 
 # --- steps -------------------------------------------------------------------------------------
@@ -372,36 +232,36 @@ for attempt in (
     try:
         attempt()
     except FeatmeshError as error:
-        errors.append([error.code, str(error)])
+        errors.append([error.code, str(error), sorted(p.name for p in folder.iterdir())])
 steps.save(3, {"w": torch.ones(10)}, {})
 steps.save(4, {"w": torch.ones(10)}, {})
 print(json.dumps(errors))
 """
 
 
-@pytest.mark.skipif(os.name != "posix", reason="RLIMIT_FSIZE is of POSIX")
-def test_a_full_disk_names_path_and_bytes_and_leaves_the_previous_state(tmp_path):
-    errors = run_script(FULL_DISK, tmp_path)
-    assert [code for code, _ in errors] == ["E_DISK_FULL"] * 3
-    for (_, text), name in zip(errors, ("step-000002", "x.json", "x.safetensors"), strict=True):
-        assert str(tmp_path / name) in text
+def test_a_full_disk_names_path_and_bytes_and_leaves_the_previous_state(trainers):
+    folder, errors = trainers[0] / "full disk", trainers[1]["full disk"]
+    assert [code for code, _, _ in errors] == ["E_DISK_FULL"] * 3
+    for (_, text, names), path in zip(
+        errors, ("step-000002", "x.json", "x.safetensors"), strict=True
+    ):
+        assert str(folder / path) in text
+        assert names == ["step-000001", "x.json", "x.safetensors"]  # and no half files
         assert any(int(word) > 400_000 for word in text.split() if word.isdigit())
-    assert store.read_json(tmp_path / "x.json") == {"a": 1}
-    assert torch.equal(store.read_tensors(tmp_path / "x.safetensors")["w"], torch.ones(10))
-    names = sorted(p.name for p in tmp_path.iterdir())
+    assert store.read_json(folder / "x.json") == {"a": 1}
+    assert torch.equal(store.read_tensors(folder / "x.safetensors")["w"], torch.ones(10))
+    names = sorted(p.name for p in folder.iterdir())
     assert names == ["step-000003", "step-000004", "x.json", "x.safetensors"]
 
 
-# one process that has torch forks the trainers, so that each kill costs no import
+# dies before or after the n-th operation on the disk
 KILL_EVERYWHERE = """
-calls = ["write_synced", "sync_folder"], ["rename", "replace"], ["rmtree"]
-
-def die_at(n):
+def die_at(n, late):
     left = [n]
-    def wrap(function, after):
+    def wrap(function):
         def call(*args, **kwargs):
             left[0] -= 1
-            if left[0] == 0 and not after:
+            if left[0] == 0 and not late:
                 os.kill(os.getpid(), signal.SIGKILL)
             done = function(*args, **kwargs)
             if left[0] == 0:
@@ -411,18 +271,19 @@ def die_at(n):
     for name, module in (
         ("write_synced", store), ("sync_folder", store), ("rename", os), ("rmtree", store.shutil)
     ):
-        setattr(module, name, wrap(getattr(module, name), n % 2))
+        setattr(module, name, wrap(getattr(module, name)))
 
 found = []
-for again in (False, True):  # a new step; and the same step again
+for kind in range(4):
+    again, late = kind % 2, kind // 2  # again: the same step again, not a new one
     for n in range(1, 99):
-        run = folder / f"{again}-{n}"
+        run = folder / f"{kind}-{n}"
         steps = store.Steps(run)
         for step in (1, 2):
             steps.save(step, {"w": torch.full((9,), float(step))}, {"step": step})
         child = os.fork()
         if child == 0:
-            die_at(n)
+            die_at(n, late)
             number = 2 if again else 3
             store.Steps(run).save(number, {"w": torch.full((9,), 3.0)}, {"step": 3})
             os._exit(0)
@@ -438,11 +299,10 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks the trainers")
-def test_killed_at_any_operation_of_a_save_there_is_a_whole_newest_state(tmp_path):
-    found = run_script(KILL_EVERYWHERE, tmp_path)
-    assert [row[4] for row in found if len(row) > 4] == ["finished", "finished"]
-    assert len(found) > 16
+def test_killed_at_any_operation_of_a_save_there_is_a_whole_newest_state(trainers):
+    found = trainers[1]["kill everywhere"]
+    assert [row[4] for row in found if len(row) > 4] == ["finished"] * 4
+    assert len(found) > 4 * 7
     for step, weights, value, again, *_ in found:
         assert step in ((2,) if again else (2, 3))
         assert weights == [float(value)] * 9
@@ -476,9 +336,8 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks the trainers")
-def test_kill_9_in_the_middle_of_saving_loses_no_finished_state(tmp_path):
-    found = run_script(KILL_ANY_TIME, tmp_path)
+def test_kill_9_in_the_middle_of_saving_loses_no_finished_state(trainers):
+    found = trainers[1]["kill any time"]
     assert len(found) == 6  # and nothing was skipped
     for step, low, high, done, left in found:
         assert low == high == step
@@ -488,34 +347,32 @@ def test_kill_9_in_the_middle_of_saving_loses_no_finished_state(tmp_path):
 
 # --- lock --------------------------------------------------------------------------------------
 
-HOLD_LOCK = """
-import sys, time
-from pathlib import Path
-from featmesh.store import RunLock
-with RunLock(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(60)
+SECOND_TRAINER = """
+ready, tell = os.pipe()
+child = os.fork()
+if child == 0:
+    with store.RunLock(folder):
+        os.write(tell, b"held")
+        time.sleep(60)
+os.read(ready, 4)
+said = []
+try:
+    with store.RunLock(folder):
+        said.append("two at once")
+except FeatmeshError as error:
+    said += [error.code, f"process {child} on" in str(error)]
+os.kill(child, signal.SIGKILL)
+os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # dead but not reaped: a zombie trains nothing
+with store.RunLock(folder) as lock:
+    lock.check()
+    said.append(store.read_json(lock.path)["pid"] == os.getpid())
+os.waitpid(child, 0)
+print(json.dumps(said + [p.name for p in folder.iterdir()]))
 """
 
 
-def test_a_second_trainer_is_refused_and_a_dead_ones_lock_taken_over(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": SRC}
-    command = [sys.executable, "-c", HOLD_LOCK, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as other:
-        assert other.stdout.readline() == "held\n"
-        with pytest.raises(FeatmeshError, match=f"process {other.pid} on") as raised:
-            with RunLock(tmp_path):
-                pass
-        assert code_of(raised) == "E_LOCKED"
-        other.kill()
-        # not reaped yet: a zombie trains nothing
-        deadline = time.monotonic() + 10
-        while store._running(other.pid) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        with RunLock(tmp_path) as lock:
-            lock.check()
-            assert store.read_json(lock.path)["pid"] == os.getpid()
-    assert list(tmp_path.iterdir()) == []
+def test_a_second_trainer_is_refused_and_a_killed_ones_lock_taken_over(trainers):
+    assert trainers[1]["second trainer"] == ["E_LOCKED", True, True]
 
 
 def test_one_process_cannot_lock_twice_but_can_lock_again(tmp_path):
@@ -596,6 +453,14 @@ print(json.dumps(sorted(os.waitstatus_to_exitcode(os.waitpid(c, 0)[1]) for c in 
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks the trainers")
-def test_of_many_that_take_over_a_dead_lock_one_wins(tmp_path):
-    assert run_script(RACE, tmp_path) == [0] + [1] * 7
+def test_of_many_that_take_over_a_dead_lock_one_wins(trainers):
+    assert trainers[1]["race"] == [0] + [1] * 7
+
+
+SCRIPTS = {
+    "kill everywhere": KILL_EVERYWHERE,
+    "kill any time": KILL_ANY_TIME,
+    "second trainer": SECOND_TRAINER,
+    "race": RACE,
+    "full disk": FULL_DISK,  # last: the limit stays
+}

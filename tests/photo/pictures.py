@@ -71,7 +71,7 @@ STORED = {
 
 
 def exif(orientation=None, size=None, film=None, focal=None, plane=None):
-    """EXIF with an orientation, a pixel size (width, height), focal lengths in mm, plane (px, unit)."""
+    """EXIF with orientation, pixel size (width, height), focal lengths in mm, plane (px, unit)."""
     data = Image.Exif()
     if orientation is not None:
         data[0x0112] = orientation

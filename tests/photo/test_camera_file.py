@@ -33,7 +33,7 @@ def entry(i, j, value):
 
 def test_reads_the_camera(tmp_path):
     camera = read_camera_file(write(tmp_path, GOOD), (480, 640))
-    assert camera == Camera(500, 510.5, 320, 240, 480, 640)
+    assert camera == Camera(500.0, 510.5, 320.0, 240.0, 480, 640)
 
 
 def test_byte_order_mark_and_unknown_keys_are_no_harm(tmp_path):

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from PIL import Image, TiffImagePlugin
 from pictures import chunk, colours, encode, png, save, write
+from PIL import Image, TiffImagePlugin
 
 from featmesh.errors import InputError
+from featmesh.photo.convert import to_rgb
 from featmesh.photo.photo import GREY
 from featmesh.photo.read import read_photo
 
@@ -104,6 +105,13 @@ def test_floats_with_a_declared_range(tmp_path):
     grey_is(read_photo(path), ramp())
 
 
+def test_a_declared_range_of_nonsense_is_none(tmp_path):
+    for low, high in ((3.0, -1.0), (0.0, np.inf), (np.nan, 1.0)):
+        path = save(tmp_path, "p.tif", ramp().astype(np.float32), **declared(low, high))
+        with pytest.raises(InputError, match="without a declared range"):
+            read_photo(path)
+
+
 def test_floats_beyond_their_range_are_refused_not_clipped(tmp_path):
     path = save(tmp_path, "p.tif", ramp().astype(np.float32), **declared(0.0, 1.0))
     with pytest.raises(InputError, match=r"values in \[0, 1\].*got values in \[0, 255\]") as caught:
@@ -185,7 +193,7 @@ def test_animation_gives_the_first_frame_and_a_warning(tmp_path, kind):
     assert len(photo.warnings) == 1 and "first one" in photo.warnings[0]
 
 
-def test_colour_space_without_a_conversion_is_refused(tmp_path):
-    with pytest.raises(InputError, match="LAB pixels") as caught:
-        read_photo(save(tmp_path, "p.tif", Image.new("LAB", (60, 40))))
+def test_colour_space_without_a_conversion_is_refused():
+    with pytest.raises(InputError, match=r"La pixels in 'p\.tif'") as caught:
+        to_rgb(Image.new("La", (60, 40)), None, "p.tif")
     assert caught.value.code == "E_IMG_FORMAT"

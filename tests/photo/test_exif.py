@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from PIL import Image
-from pictures import STORED, colours, exif, png, save, write
+from pictures import STORED, chunk, colours, exif, png, save, write
+from PIL import Image, ImageOps
 
 from featmesh.photo.read import read_photo
 
@@ -13,7 +13,7 @@ from featmesh.photo.read import read_photo
 def stored(folder, orientation, suffix="png", **tags):
     pixels = np.ascontiguousarray(STORED[orientation](colours(40, 60)))
     tags.setdefault("size", (pixels.shape[1], pixels.shape[0]))
-    data = exif(orientation, film=28, **tags)
+    data = exif(orientation, film=28, **tags).tobytes()  # TIFF would lose the sub-folder otherwise
     return save(folder, f"{orientation}.{suffix}", pixels, exif=data)
 
 
@@ -110,8 +110,6 @@ def test_broken_exif_never_costs_the_photo(tmp_path, data):
 
 def test_exif_behind_the_pixels_counts(tmp_path):
     # PNG allows its EXIF chunk after the pixels; a reader of the header alone misses it
-    from pictures import chunk
-
     rows = [row.tobytes() for row in np.ascontiguousarray(STORED[6](colours()))]
     tags = exif(6).tobytes().removeprefix(b"Exif\0\0")
     data = png(40, 60, rows=rows, after=[chunk(b"eXIf", tags)])
@@ -119,8 +117,6 @@ def test_exif_behind_the_pixels_counts(tmp_path):
 
 
 def test_the_tables_agree_with_pillow():
-    from PIL import ImageOps
-
     for orientation, turn in STORED.items():
         image = Image.fromarray(np.ascontiguousarray(turn(colours())))
         image.getexif()[0x0112] = orientation

@@ -42,7 +42,7 @@ def test_pixels_can_be_handed_to_torch():
     "pixels, code, words",
     [
         (np.zeros((3, 480, 640), np.float32), "E_IMG_FORMAT", "a float32 array of shape (3, 480,"),
-        (np.zeros((480, 640), np.uint8), "E_IMG_FORMAT", "an uint8 array of shape (480, 640)"),
+        (np.zeros((480, 640), np.uint8), "E_IMG_FORMAT", "a uint8 array of shape (480, 640)"),
         (np.zeros((3, 480, 640), np.uint8), "E_IMG_FORMAT", "R, G, B as last axis"),
         (np.zeros((48, 64, 4), np.uint8), "E_IMG_FORMAT", "(48, 64, 4)"),
         (np.full((48, 64, 3), np.nan), "E_NONFINITE", "NaN"),
@@ -70,7 +70,7 @@ def test_expect_photo_gives_the_documented_text():
         "estimate(): expected a Photo (pixels uint8 (H, W, 3)), got a float32 array of shape "
         "(3, 480, 640); use featmesh.read_photo"
     )
-    with pytest.raises(InputError, match="got 'street.jpg'; use featmesh.read_photo"):
+    with pytest.raises(InputError, match=r"got 'street.jpg'; use featmesh\.read_photo"):
         expect_photo("street.jpg", "estimate()")
 
 
@@ -88,7 +88,7 @@ def test_the_source_fits_the_camera(source, camera):
 
 def test_describe_and_check_pixels_are_quiet_on_good_pixels():
     check_pixels(colours(), "f()")
-    assert describe(3) == "a int" and describe(torch.zeros(2)) == "a float32 Tensor of shape (2,)"
+    assert describe(3) == "an int" and describe(torch.zeros(2)) == "a float32 Tensor of shape (2,)"
 
 
 def test_photo_needs_no_numba_scipy_or_trimesh():
@@ -96,4 +96,4 @@ def test_photo_needs_no_numba_scipy_or_trimesh():
         "import sys, featmesh.photo.read, featmesh.photo.resize, featmesh.photo.camera_file; "
         "sys.exit(','.join({'numba', 'scipy', 'trimesh', 'tyro'} & set(sys.modules)) or 0)"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from pictures import colours
+from PIL import Image
 
 from featmesh.draws import generator
 from featmesh.errors import InputError

@@ -35,7 +35,7 @@ def cube_sphere(n: int) -> tuple[Tensor, Tensor]:
 
 
 def car(n: int) -> tuple[Tensor, Tensor]:
-    """A closed car-like surface: body, cabin, wheel arches (concave); diagonal 1, front -y, up +z."""
+    """A closed car-like surface: body, cabin, wheel arches (concave); diagonal 1, up +z."""
     sphere, faces = cube_sphere(n)
     cube = sphere / sphere.abs().amax(1, keepdim=True)
     x, y, z = (0.55 * cube + 0.55 * sphere).unbind(1)
@@ -73,6 +73,11 @@ def random_poses(count: int, seed: int) -> Pose:
     spread = torch.rand(count, 4, generator=g, dtype=torch.float64).tolist()
     poses = [look(6.28 * a, 0.8 * e - 0.2, 0.4 * t, 1.6 + 2 * d) for a, e, t, d in spread]
     return Pose(torch.stack([p.R for p in poses]), torch.stack([p.t for p in poses]))
+
+
+def place(vertices: Tensor, pose: Pose) -> Tensor:
+    """One mesh in a batch of poses, camera axes."""
+    return pose.apply(vertices.expand(len(pose.t), -1, -1))
 
 
 def triangle_soup(count: int, seed: int) -> tuple[Tensor, Tensor]:

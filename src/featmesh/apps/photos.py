@@ -100,7 +100,7 @@ def folders(paths: Sequence[Path], out: Path) -> list[Path]:
     return chosen
 
 
-def _estimate(model: Model, path: Path, request: Request) -> tuple[Photo | None, Estimate]:
+def _estimate(model: Any, path: Path, request: Request) -> tuple[Photo | None, Estimate]:
     """Return the photo, if it can be read, and its estimate; what is wrong with it is a value."""
     from featmesh.inference.estimator import estimate
 

@@ -36,36 +36,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def execute(words: list[str]) -> int:
     """Return the exit code of a command line; errors are told in one line on stderr."""
-    if not words or words[0] in ("-h", "--help"):
-        (sys.stdout if words else sys.stderr).write(overview())
-        return 0 if words else exits.USAGE
-    if words[0] in ("-V", "--version"):
-        sys.stdout.write(f"featmesh {__version__}\n")
-        return 0
-    if words[0] not in VERBS:
-        near = difflib.get_close_matches(words[0], VERBS, 1)
-        hint = f"perhaps you meant {near[0]}" if near else "featmesh --help"
-        return _complain(
-            f"expected a verb ({', '.join(VERBS)}), got {words[0]!r}; try: {hint}", exits.USAGE
-        )
-    return _guarded(words[0], words[1:])
-
-
-def overview() -> str:
-    """Return the text of ``featmesh --help``."""
-    rows = "".join(f"  {verb:<12}{told}\n" for verb, told in VERBS.items())
-    return (
-        "usage: featmesh VERB [OPTIONS]\n\n"
-        "3D pose of an object from one photo, by render-and-compare of neural features.\n\n"
-        f"verbs:\n{rows}\n"
-        "featmesh VERB --help tells a verb's options; featmesh --version the version.\n"
-    )
-
-
-def _guarded(verb: str, words: list[str]) -> int:
-    """Return the exit code of a verb, whatever it raises that a user can do something about."""
     try:
-        return _call(verb, words)
+        code = _dispatch(words)
+        sys.stdout.flush()
+        return code
     except exits.UsageError as error:
         return _complain(str(error), exits.USAGE)
     except KeyboardInterrupt:
@@ -81,6 +55,34 @@ def _guarded(verb: str, words: list[str]) -> int:
         if isinstance(error, FeatmeshError | OSError):
             return _complain(str(error), exits.FAILED)
         raise
+
+
+def _dispatch(words: list[str]) -> int:
+    """Return the exit code of a verb, or of ``--help`` and ``--version``."""
+    if not words or words[0] in ("-h", "--help"):
+        (sys.stdout if words else sys.stderr).write(overview())
+        return 0 if words else exits.USAGE
+    if words[0] in ("-V", "--version"):
+        sys.stdout.write(f"featmesh {__version__}\n")
+        return 0
+    if words[0] not in VERBS:
+        near = difflib.get_close_matches(words[0], VERBS, 1)
+        hint = f"perhaps you meant {near[0]}" if near else "featmesh --help"
+        raise exits.UsageError(
+            f"expected a verb ({', '.join(VERBS)}), got {words[0]!r}; try: {hint}"
+        )
+    return _call(words[0], words[1:])
+
+
+def overview() -> str:
+    """Return the text of ``featmesh --help``."""
+    rows = "".join(f"  {verb:<12}{told}\n" for verb, told in VERBS.items())
+    return (
+        "usage: featmesh VERB [OPTIONS]\n\n"
+        "3D pose of an object from one photo, by render-and-compare of neural features.\n\n"
+        f"verbs:\n{rows}\n"
+        "featmesh VERB --help tells a verb's options; featmesh --version the version.\n"
+    )
 
 
 def _call(verb: str, words: list[str]) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 
 from featmesh.errors import FeatmeshError
@@ -17,10 +18,18 @@ from featmesh.geometry.camera import Camera
 from featmesh.geometry.crop import Crop
 from featmesh.geometry.mesh import Mesh
 from featmesh.geometry.pose import Pose
+from featmesh.geometry.rotations import geodesic_angle
 from featmesh.geometry.viewpoint import Viewpoint
+from featmesh.model.category import CategoryModel, FeatureMap
 from featmesh.photo.photo import Photo
 
+from .config import EstimateConfig
+from .energy import Comparison
+from .energy_numba import FusedEnergy
+from .refine import Refined
+
 SCHEMA = 1
+MODE_APART = math.radians(25)  # two poses closer than this are one answer
 Status = Literal["ok", "uncertain", "no_object", "bad_input"]
 
 
@@ -107,6 +116,11 @@ class Estimate:
         """Whether the pose can be relied on: the status is ``ok``."""
         return self.status == "ok"
 
+    @property
+    def has_pose(self) -> bool:
+        """Whether there is a pose that is meant to be seen: found, and not refused."""
+        return self.cam_from_obj is not None and self.status in ("ok", "uncertain")
+
     def to_json(self) -> dict[str, Any]:
         """Return the object's record of ``result.json``: plain values, degrees, null if unknown."""
         row: dict[str, Any] = {"status": self.status, "category": self.category}
@@ -120,6 +134,129 @@ class Estimate:
             for mode in self.modes
         ]
         return row
+
+
+@dataclass(frozen=True)
+class Lens:
+    """The camera of the whole photo and where it comes from."""
+
+    camera: Camera
+    source: str
+
+    @property
+    def known(self) -> bool:
+        """Whether the focal length is known rather than assumed."""
+        return self.source != "assumed"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One box that was looked at closely.
+
+    Attributes:
+        crop: its virtual camera.
+        pixels: what the network saw.
+        cells: what it made of it.
+        refined: the poses that explain it, best first.
+    """
+
+    crop: Crop
+    pixels: UInt8[np.ndarray, "y x 3"]
+    cells: FeatureMap
+    refined: Refined
+
+
+def describe(
+    model: CategoryModel,
+    photo: Photo,
+    lens: Lens,
+    trial: Trial,
+    config: EstimateConfig,
+    seconds: dict[str, float],
+    warnings: tuple[str, ...],
+) -> Estimate:
+    """Return the estimate of a finished trial, in the camera of the whole photo.
+
+    Args:
+        model: category model.
+        photo: the whole photo.
+        lens: its camera; where assumed, the estimated zoom is worked into it.
+        trial: the box that won.
+        config: the object's real length, where given.
+        seconds: spent in each stage.
+        warnings: of the stages before.
+    """
+    refined = trial.refined
+    poses, cameras = zip(*(_in_photo(lens, trial, k) for k in range(len(refined.R))), strict=True)
+    pose, camera = poses[0], cameras[0]
+    if not lens.known:
+        warnings += ("camera assumed; focal length estimated with the pose",)
+    mesh, unit = model.mesh(), 1.0
+    if config.length is not None and lens.known:
+        unit = config.length / float(mesh.extent[1])
+    box = _projected_box(mesh, pose, camera)
+    refused = model.threshold is not None and refined.evidence[0] < model.threshold
+    scaled = Pose(pose.R, pose.t * unit)
+    others = _distinct_modes(poses, refined, unit)
+    energy = FusedEnergy(Comparison(trial.cells, mesh, model.texture))
+    in_crop = Pose(torch.from_numpy(refined.R[0]), torch.from_numpy(refined.t[0]))
+    score_map = energy.score_map(in_crop, float(refined.log_zoom[0]))
+    return Estimate(
+        "no_object" if refused or box is None else "ok",
+        model.category,
+        scaled,
+        "metre" if unit != 1.0 else "object",
+        Viewpoint.from_pose(scaled),
+        box,
+        float(refined.evidence[0]),
+        None,
+        others,
+        camera,
+        lens.source,
+        dict(seconds),
+        warnings,
+        mesh=mesh.with_vertices(mesh.vertices * unit),
+        maps=Maps(trial.cells.features.numpy(), score_map, trial.crop, trial.pixels),
+    )
+
+
+def _in_photo(lens: Lens, trial: Trial, k: int) -> tuple[Pose, Camera]:
+    """Return one refined pose in the photo's camera, whose focal length carries the zoom."""
+    refined = trial.refined
+    pose = Pose(torch.from_numpy(refined.R[k]), torch.from_numpy(refined.t[k]))
+    if lens.known:
+        return trial.crop.to_photo(pose), lens.camera
+    camera = lens.camera.zoom(float(np.exp(refined.log_zoom[k])))
+    seen = trial.crop.camera
+    return Crop.from_box(camera, trial.crop.box, (seen.height, seen.width)).to_photo(pose), camera
+
+
+def _projected_box(
+    mesh: Mesh, pose: Pose, camera: Camera
+) -> tuple[float, float, float, float] | None:
+    """Return the box of the projected mesh, clipped to the photo; None where it lies outside."""
+    points, in_front = camera.project(pose.apply(mesh.vertices))
+    points = points[in_front]
+    if not len(points):
+        return None
+    limit = torch.tensor([camera.width, camera.height], dtype=points.dtype)
+    low = points.amin(0).clamp_min(0)
+    high = torch.minimum(points.amax(0), limit)
+    if bool((high - low <= 0).any()):
+        return None
+    return (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+
+
+def _distinct_modes(poses: Sequence[Pose], refined: Refined, unit: float) -> tuple[Mode, ...]:
+    """Return the poses the search came to that differ from the best and from one another."""
+    kept = [0]
+    for k in range(1, len(poses)):
+        angles = [float(geodesic_angle(poses[k].R, poses[j].R)) for j in kept]
+        if min(angles) > MODE_APART:
+            kept.append(k)
+    return tuple(
+        Mode(Pose(poses[k].R, poses[k].t * unit), float(refined.evidence[k])) for k in kept[1:]
+    )
 
 
 def result_json(

@@ -25,15 +25,18 @@ from featmesh.render.kernels import cover_one
 
 PARAMETERS = 7  # rotation vector, translation, log zoom
 _COSINE, _TRUNCATED = FORMS.index("cosine"), FORMS.index("truncated")
-_LOOK_UP_AT_MOST = 4_000_000  # entries of a score table that pays for itself within one photo
 _BLOCK = 128  # cells whose derivatives are collected before they are summed: fits the first cache
 _NEAR = 1e-6  # vertices nearer than this (object units) are behind the camera
-_SUMS = 5  # energy, covered cells, visible cells, sum of s - c over visible, over covered
+_SUMS = 4  # energy, covered cells, visible cells, sum of s - c over the visible ones
 
+# The cache of a kernel notices changes of this file only: after a change of ``cover_one`` touch it.
 # no "nnan" and "ninf": a pose that is not finite must cover nothing instead of anything
 _compiled = numba.njit(
     cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"}
 )
+_inlined = numba.njit(
+    inline="always"
+)  # the parts of one cell: a call would cost more than the work
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class _Scratch(NamedTuple):
 
     points: np.ndarray  # float64 (V, 3), camera axes
     pixels: np.ndarray  # float32 (V, 3): u, v, 1/z
-    face_id: np.ndarray  # int32 (H, W)
+    face_id: np.ndarray  # int32 (H, W), -1 where nothing
     inverse_depth: np.ndarray  # float32 (H, W)
     flow: np.ndarray  # float32 (7, 2 BLOCK): U of each collected cell, its two rows in turn
     weighted: np.ndarray  # float32 (8, 2 BLOCK): the same times the cell's curvature; its force
@@ -95,36 +98,28 @@ class FusedEnergy:
 
     Args:
         comparison: what is rendered, what it is compared with, and how.
-        scores: inner products of each cell's feature and each vertex's, where the caller has them.
-            None computes them where the table is small, and does without elsewhere.
+        scores: inner products of each cell's feature and each vertex's, where the caller has them
+            anyway. To compute them for this takes longer than they save in one photo.
     """
 
     def __init__(
         self, comparison: Comparison, scores: Float[Tensor, "h w v"] | None = None
     ) -> None:
         cells, mesh = comparison.cells, comparison.mesh
-        texture = _array(comparison.texture, np.float32)
-        features = _array(cells.features, np.float32)
-        faces = _array(mesh.faces, np.int32)
-        height, width, channels = features.shape
-        if scores is not None:
-            table = _array(scores, np.float32)
-        elif height * width * len(texture) <= _LOOK_UP_AT_MOST:
-            table = (features.reshape(-1, channels) @ texture.T).reshape(height, width, -1)
-        else:
-            table = np.zeros((0, 0, 0), np.float32)
-        camera = cells.camera
+        faces, texture = _array(mesh.faces, np.int32), _array(comparison.texture, np.float32)
+        no_table = np.zeros((0, 0, 0), np.float32)
+        lens = [getattr(cells.camera, name) for name in ("fx", "fy", "cx", "cy")]
         self.comparison = comparison
         self._scene = _Scene(
             vertices=_array(mesh.vertices, np.float64),
             faces=faces,
             gram=_face_grams(texture, faces),
             texture=texture,
-            features=features,
-            scores=table,
+            features=_array(cells.features, np.float32),
+            scores=no_table if scores is None else _array(scores, np.float32),
             clutter=_array(cells.clutter, np.float32),
             valid=_array(cells.valid, np.bool_),
-            lens=np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
+            lens=np.array(lens),
             form=FORMS.index(comparison.form),
             background_cost=float(comparison.background_cost),
         )
@@ -143,28 +138,19 @@ class FusedEnergy:
             t: translations, in the unit of the mesh.
             log_zoom: logarithms of factors on the focal length, None for 0.
         """
-        batch = len(R)
-        zoom = np.ones(batch) if log_zoom is None else np.exp(log_zoom)
-        sums = np.zeros((batch, _SUMS))
-        moments = np.zeros((batch, PARAMETERS, PARAMETERS + 1))
-        _evaluate(
-            self._scene,
-            np.ascontiguousarray(R),
-            np.ascontiguousarray(t),
-            zoom,
-            self._scratch(),
-            sums,
-            moments,
-        )
-        covered, visible = sums[:, 1], sums[:, 2]
+        zoom = np.ones(len(R)) if log_zoom is None else np.exp(log_zoom)
+        sums, moments = np.zeros((len(R), _SUMS)), np.zeros((len(R), PARAMETERS, PARAMETERS + 1))
+        poses = np.ascontiguousarray(R), np.ascontiguousarray(t), zoom
+        _evaluate(self._scene, *poses, self._scratch(), sums, moments)
+        energy, covered, visible, gained = sums.T
         return Step(
-            energy=sums[:, 0] / self._cells,
+            energy=energy / self._cells,
             gradient=moments[:, :, PARAMETERS] / self._cells,
             curvature=moments[:, :, :PARAMETERS] / self._cells,
             covered=covered.astype(np.int64),
             visible=visible.astype(np.int64),
-            score=sums[:, 3] / np.maximum(visible, 1),
-            evidence=sums[:, 4] / np.maximum(covered, 1),
+            score=gained / np.maximum(visible, 1),
+            evidence=gained / np.maximum(covered, 1),
         )
 
     def score_map(self, pose: Pose, log_zoom: float = 0.0) -> Float32[np.ndarray, "h w"]:
@@ -205,7 +191,7 @@ def _face_grams(texture: np.ndarray, faces: np.ndarray) -> np.ndarray:
 @_compiled
 @no_type_check
 def _evaluate(scene, R, t, zoom, scratch, sums, moments):
-    """Fill energy and counts (b, 5), curvature and gradient (b, 7, 8) of b poses, as sums."""
+    """Fill the sums (b, 4) and, as curvature and gradient side by side, the moments (b, 7, 8)."""
     for b in range(R.shape[0]):
         window = _project(scene, R[b], t[b], zoom[b], scratch)
         cover_one(scratch.pixels, scene.faces, True, scratch.face_id, scratch.inverse_depth)
@@ -254,7 +240,8 @@ def _project(scene, R, t, zoom, scratch):
     # one cell more than the vertices reach: coverage rounds to 1/256 cell
     left, right = int(max(low_u - 1, 0.0)), int(min(high_u + 2, 1.0 * width))
     top, bottom = int(max(low_v - 1, 0.0)), int(min(high_v + 2, 1.0 * height))
-    return left, right, top, bottom
+    # again as integers: nobody knows which integer nan is
+    return max(left, 0), min(right, width), max(top, 0), min(bottom, height)
 
 
 @_compiled
@@ -265,7 +252,7 @@ def _accumulate(scene, t, zoom, scratch, window, sums, moments):
     fx, fy = scene.lens[0] * zoom, scene.lens[1] * zoom
     # -s is half of n - 2 s + 1 without n: half the curvature, and only s pulls
     weight, kept = (1.0, 0.0) if scene.form == _COSINE else (2.0, 1.0)
-    held = 0
+    held, covered, visible, total, gained = 0, 0, 0, 0.0, 0.0
     for y in range(top, bottom):
         ray_y = (y + 0.5 - scene.lens[3]) / fy
         for x in range(left, right):
@@ -282,14 +269,12 @@ def _accumulate(scene, t, zoom, scratch, window, sums, moments):
             n = gram[0] + b1 * (gram[1] + h1) + b2 * (gram[2] + h2)
             c = scene.clutter[y, x]
             cost, counts = _cell_energy(scene.form, scene.background_cost, s, n, c)
-            sums[0] += cost
-            sums[1] += 1
-            if s > c:
-                sums[2] += 1
-                sums[3] += s - c
-                sums[4] += s - c
+            total += cost
+            covered += 1
+            visible += s > c
+            gained += max(s - c, 0.0)
             if counts:
-                p, q = weight * (kept * h1 - s1), weight * (kept * h2 - s2)
+                p, q = kept * h1 - s1, kept * h2 - s2
                 pull = _pull_back(gram, slopes, p, q, weight)
                 _collect(scratch, held, pull, (ray_x, ray_y, z), t)
                 held += 2
@@ -297,9 +282,10 @@ def _accumulate(scene, t, zoom, scratch, window, sums, moments):
                     _add_moments(scratch, held, moments)
                     held = 0
     _add_moments(scratch, held, moments)
+    sums[0], sums[1], sums[2], sums[3] = total, covered, visible, gained
 
 
-@_compiled
+@_inlined
 @no_type_check
 def _weights(faces, points, face, ray_x, ray_y):
     """Return b1, b2, their slopes (x, y of b1, x, y of b2) along the ray's x and y, and depth.
@@ -327,16 +313,12 @@ def _weights(faces, points, face, ray_x, ray_y):
     kx, ky = on_k * (yi * zj - zi * yj), on_k * (zi * xj - xi * zj)
     sum_x = on_i * (yj * zk - zj * yk) + jx + kx
     sum_y = on_i * (zj * xk - xj * zk) + jy + ky
-    slopes = (
-        (jx - b1 * sum_x) * scale,
-        (jy - b1 * sum_y) * scale,
-        (kx - b2 * sum_x) * scale,
-        (ky - b2 * sum_y) * scale,
-    )
-    return b1, b2, slopes, (wi * zi + wj * zj + wk * zk) * scale
+    jx, jy = (jx - b1 * sum_x) * scale, (jy - b1 * sum_y) * scale
+    kx, ky = (kx - b2 * sum_x) * scale, (ky - b2 * sum_y) * scale
+    return b1, b2, (jx, jy, kx, ky), (wi * zi + wj * zj + wk * zk) * scale
 
 
-@_compiled
+@_inlined
 @no_type_check
 def _inner_products(scene, face, y, x):
     """Return the cell's feature times the face's first vertex feature and the two differences."""
@@ -353,7 +335,7 @@ def _inner_products(scene, face, y, x):
     return s0, s1 - s0, s2 - s0
 
 
-@_compiled
+@_inlined
 @no_type_check
 def _cell_energy(form, background_cost, s, n, c):
     """Return the energy of a covered cell, and whether it depends on the pose."""
@@ -366,7 +348,7 @@ def _cell_energy(form, background_cost, s, n, c):
     return square - background_cost, True
 
 
-@_compiled
+@_inlined
 @no_type_check
 def _pull_back(gram, slopes, p, q, weight):
     """Return the cell's curvature (xx, xy, yy) and force (x, y) with respect to its ray."""
@@ -374,29 +356,35 @@ def _pull_back(gram, slopes, p, q, weight):
     gx1, gx2 = gram[3] * x1 + gram[4] * x2, gram[4] * x1 + gram[5] * x2
     gy1, gy2 = gram[3] * y1 + gram[4] * y2, gram[4] * y1 + gram[5] * y2
     xx, xy, yy = x1 * gx1 + x2 * gx2, x1 * gy1 + x2 * gy2, y1 * gy1 + y2 * gy2
-    return weight * xx, weight * xy, weight * yy, -(x1 * p + x2 * q), -(y1 * p + y2 * q)
+    x, y = -(x1 * p + x2 * q), -(y1 * p + y2 * q)
+    return weight * xx, weight * xy, weight * yy, weight * x, weight * y
 
 
-@_compiled
+@_inlined
+@no_type_check
+def _store(scratch, i, at, pull, flow_x, flow_y):
+    """Store how the ray moves with parameter i."""
+    scratch.flow[i, at], scratch.flow[i, at + 1] = flow_x, flow_y
+    scratch.weighted[i, at] = pull[0] * flow_x + pull[1] * flow_y
+    scratch.weighted[i, at + 1] = pull[1] * flow_x + pull[2] * flow_y
+
+
+@_inlined
 @no_type_check
 def _collect(scratch, at, pull, point, t):
-    """Store how a surface point's ray moves with each parameter, plain and times curvature.
-
-    The point is given by its ray's x and y and its depth.
-    """
-    xx, xy, yy, force_x, force_y = pull
+    """Store how the ray of a point (x, y, depth) moves with each parameter, see _Scratch."""
     ray_x, ray_y, depth = point
     inverse = 1 / depth
     # from the object's centre to the point, over depth
     x, y, z = ray_x - t[0] * inverse, ray_y - t[1] * inverse, 1 - t[2] * inverse
-    flow_x = (-ray_x * y, z + ray_x * x, -y, inverse, 0.0, -ray_x * inverse, ray_x)
-    flow_y = (-z - ray_y * y, ray_y * x, x, 0.0, inverse, -ray_y * inverse, ray_y)
-    for i in range(PARAMETERS):
-        scratch.flow[i, at], scratch.flow[i, at + 1] = flow_x[i], flow_y[i]
-        scratch.weighted[i, at] = xx * flow_x[i] + xy * flow_y[i]
-        scratch.weighted[i, at + 1] = xy * flow_x[i] + yy * flow_y[i]
-    scratch.weighted[PARAMETERS, at] = force_x
-    scratch.weighted[PARAMETERS, at + 1] = force_y
+    _store(scratch, 0, at, pull, -ray_x * y, -z - ray_y * y)
+    _store(scratch, 1, at, pull, z + ray_x * x, ray_y * x)
+    _store(scratch, 2, at, pull, -y, x)
+    _store(scratch, 3, at, pull, inverse, 0.0)
+    _store(scratch, 4, at, pull, 0.0, inverse)
+    _store(scratch, 5, at, pull, -ray_x * inverse, -ray_y * inverse)
+    _store(scratch, 6, at, pull, ray_x, ray_y)
+    scratch.weighted[PARAMETERS, at], scratch.weighted[PARAMETERS, at + 1] = pull[3], pull[4]
 
 
 @_compiled

@@ -23,7 +23,13 @@ from .correspondence import Sample, sample_of
 
 AZIMUTH_BINS = 24  # views are drawn evenly over them
 STILL = AugmentConfig(
-    fill_low=0.8, fill_high=0.8, shift=0.0, rotate=0.0, aspect=0.0, occlude=0.0, context=0.0,
+    fill_low=0.8,
+    fill_high=0.8,
+    shift=0.0,
+    rotate=0.0,
+    aspect=0.0,
+    occlude=0.0,
+    context=0.0,
     coarse=0.0,
 )  # crops as at test time, for validation
 
@@ -74,23 +80,28 @@ def load_data(config: TrainConfig, template: Mesh) -> TrainData:
         groups.append(tuple(s for s in samples if s.name not in kept_out))
     if not any(groups):
         raise DatasetError(
-            "E_DATA", f"train: expected views of {config.category!r} with R and K or distance, got "
-            "none; try: check the category of the records")
+            "E_DATA",
+            f"train: expected views of {config.category!r} with R and K or distance, got "
+            "none; try: check the category of the records",
+        )
     groups = [g for g in groups if g]
     pictures = _pictures(config, groups)
     scenery = Scenery(pictures, mirror_index(template).numpy())
     order = generator(config.seed, "validation").permutation(len(held_out))
     held_out = [held_out[i] for i in order[: config.validation_views]]
     return TrainData(
-        tuple(groups), tuple(_even_weights(g) for g in groups), tuple(held_out), scenery)
+        tuple(groups), tuple(_even_weights(g) for g in groups), tuple(held_out), scenery
+    )
 
 
 def _check_photos(file: str, views: Sequence[View]) -> None:
     broken = [v for v in views if not v.image.is_file()]
     if len(broken) > 0.01 * len(views):
         raise DatasetError(
-            "E_DATA", f"train: expected the photos of {file}, got {len(broken)} of {len(views)} "
-            f"missing, first {broken[0].image}; try: put them beside the views file")
+            "E_DATA",
+            f"train: expected the photos of {file}, got {len(broken)} of {len(views)} "
+            f"missing, first {broken[0].image}; try: put them beside the views file",
+        )
 
 
 def _held_out_names(views: Sequence[View], config: TrainConfig) -> set[str]:
@@ -118,8 +129,10 @@ def _pictures(config: TrainConfig, groups: Sequence[Sequence[Sample]]) -> tuple[
         files = sorted(Path(config.backgrounds).glob("*.[jp][pn]g"))
         if not files:
             raise DatasetError(
-                "E_DATA", f"train: expected pictures in {config.backgrounds}, got none; "
-                "try: --backgrounds FOLDER with .jpg or .png files")
+                "E_DATA",
+                f"train: expected pictures in {config.backgrounds}, got none; "
+                "try: --backgrounds FOLDER with .jpg or .png files",
+            )
         return tuple(np.asarray(Image.open(f).convert("RGB")) for f in files)
     files = [s.image for s in groups[0][:: max(1, len(groups[0]) // 200)]]
     small = [Image.open(f).convert("RGB").resize((24, 16), Image.Resampling.BOX) for f in files]
@@ -161,5 +174,3 @@ def _collate(crops: list, size: tuple[int, int]) -> Batch:
         tuple(torch.from_numpy(a.astype(np.int64)) for _, a in crops),
         torch.from_numpy(np.stack([c.background for c, _ in crops])),
     )
-
-

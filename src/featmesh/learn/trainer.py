@@ -86,9 +86,14 @@ class TrainState:
             for decay in (True, False):
                 chosen = [p for p in weights if (p.dim() > 1) == decay]
                 if chosen:
-                    groups.append({
-                        "params": chosen, "lr": lr, "peak": lr,
-                        "weight_decay": config.weight_decay if decay else 0.0})
+                    groups.append(
+                        {
+                            "params": chosen,
+                            "lr": lr,
+                            "peak": lr,
+                            "weight_decay": config.weight_decay if decay else 0.0,
+                        }
+                    )
         return groups
 
     def tensors(self) -> dict[str, Tensor]:
@@ -109,7 +114,7 @@ class TrainState:
         for g, group in enumerate(self.optimiser.param_groups):
             for k, p in enumerate(group["params"]):
                 prefix = f"opt.{g}.{k}."
-                state = {n[len(prefix):]: v for n, v in tensors.items() if n.startswith(prefix)}
+                state = {n[len(prefix) :]: v for n, v in tensors.items() if n.startswith(prefix)}
                 for name, value in state.items():
                     if value.shape == p.shape:
                         state[name] = value.contiguous(memory_format=torch.preserve_format)
@@ -120,8 +125,11 @@ class TrainState:
 
 def freeze(trunk: torch.nn.Module, blocks: int | None) -> None:
     """Stop training of the trunk's stem and first ``blocks`` blocks; None: of all of it."""
-    parts = [trunk] if blocks is None else [
-        module for name, module in trunk.named_children() if name != "blocks"]
+    parts = (
+        [trunk]
+        if blocks is None
+        else [module for name, module in trunk.named_children() if name != "blocks"]
+    )
     if blocks is not None and blocks == 0:
         parts = []
     for part in parts:
@@ -143,8 +151,8 @@ def read_at(features: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     found = []
     for k, points in enumerate(batch.points):
         at = functional.grid_sample(
-            features[k : k + 1], points[None, :, None], align_corners=False,
-            padding_mode="border")
+            features[k : k + 1], points[None, :, None], align_corners=False, padding_mode="border"
+        )
         found.append(at[0, :, :, 0].T)
     joined = functional.normalize(torch.cat(found), dim=1, eps=1e-6)
     return joined, torch.cat(list(batch.anchor))
@@ -161,26 +169,39 @@ def train_step(state: TrainState, data: TrainData, batch: Batch) -> tuple[float,
     features = state.backbone(batch.pixels)
     found, anchor = read_at(features, batch)
     loss = contrastive_loss(
-        found, anchor, state.texture, state.queue, state.near, config.temperature,
-        config.clutter_weight).mean()
+        found,
+        anchor,
+        state.texture,
+        state.queue,
+        state.near,
+        config.temperature,
+        config.clutter_weight,
+    ).mean()
     draw = torch_generator(config.seed, "background", state.step)
     cells = features.permute(0, 2, 3, 1)[batch.background]
     cells = cells[torch.randperm(len(cells), generator=draw)[:BACKGROUND_PER_STEP]]
     total = loss
     if len(cells):
-        total = total + config.background_loss * background_loss(
-            cells, state.texture, state.queue, config.temperature,
-            config.clutter_weight).mean()
+        total = (
+            total
+            + config.background_loss
+            * background_loss(
+                cells, state.texture, state.queue, config.temperature, config.clutter_weight
+            ).mean()
+        )
     if not math.isfinite(float(total.detach())):
         raise FeatmeshError(
-            "E_NONFINITE", f"train: expected a finite loss, got {float(total.detach())} at step "
-            f"{state.step}; try: a lower --lr-head")
+            "E_NONFINITE",
+            f"train: expected a finite loss, got {float(total.detach())} at step "
+            f"{state.step}; try: a lower --lr-head",
+        )
     for group in state.optimiser.param_groups:
         group["lr"] = group["peak"] * learning_rate(state.step, state.steps)
     state.optimiser.zero_grad(set_to_none=True)
     total.backward()
     torch.nn.utils.clip_grad_norm_(
-        [p for g in state.optimiser.param_groups for p in g["params"]], 2.0)
+        [p for g in state.optimiser.param_groups for p in g["params"]], 2.0
+    )
     state.optimiser.step()
     _update_memory(state, found.detach(), anchor, cells.detach())
     state.step += 1
@@ -249,8 +270,9 @@ def run(
             upcoming = pool.submit(draw_batch, data, state.config, state.step + 1)
             loss, accuracy = train_step(state, data, batch)
             lr = state.optimiser.param_groups[0]["lr"]
-            on_step(StepReport(
-                state.step, state.steps, loss, accuracy, lr, time.monotonic() - begin))
+            on_step(
+                StepReport(state.step, state.steps, loss, accuracy, lr, time.monotonic() - begin)
+            )
             if state.step % per_epoch == 0 or state.step == state.steps:
                 on_epoch(state.step // per_epoch, validate(state, data))
     return True

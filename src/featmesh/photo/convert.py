@@ -1,6 +1,7 @@
 """Every pixel format to 8-bit RGB, with nothing clipped, blackened or guessed."""
 
 import math
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -36,7 +37,7 @@ def value_span(image: Image.Image, name: str) -> Span | None:
         return 0.0, 65535.0
     if image.mode not in ("F", "I"):
         return None
-    low, high = (float(tags.get(tag, (math.nan,))[0]) for tag in (_MIN_SAMPLE, _MAX_SAMPLE))
+    low, high = (_first_number(tags.get(tag)) for tag in (_MIN_SAMPLE, _MAX_SAMPLE))
     if math.isfinite(low) and math.isfinite(high) and low < high:
         return low, high
     kind = "floating-point" if image.mode == "F" else "32-bit"
@@ -47,6 +48,13 @@ def value_span(image: Image.Image, name: str) -> Span | None:
         f"{kind} pixels without a declared range in {name!r}",
         "save it as an 8- or 16-bit PNG",
     )
+
+
+def _first_number(tag: Any) -> float:
+    try:
+        return float(tag[0])
+    except (TypeError, ValueError, LookupError, OverflowError):
+        return math.nan
 
 
 def to_rgb(image: Image.Image, span: Span | None, name: str) -> tuple[Pixels, Alpha | None]:

@@ -149,8 +149,10 @@ def describe(thing: Any) -> str:
     """Return what ``thing`` is, for an error message: its type, and dtype and shape if it has."""
     shape, dtype = getattr(thing, "shape", None), getattr(thing, "dtype", None)
     if shape is None or dtype is None:
-        return f"{thing!r:.80}" if isinstance(thing, str | None) else f"a {type(thing).__name__}"
+        return f"{thing!r:.80}" if isinstance(thing, str | None) else _with_a(type(thing).__name__)
     kind = "array" if isinstance(thing, np.ndarray) else type(thing).__name__
-    name = str(dtype).rpartition(".")[2]
-    article = "an" if name[0] in "aeio" else "a"
-    return f"{article} {name} {kind} of shape {tuple(shape)}"
+    return f"{_with_a(str(dtype).rpartition('.')[2])} {kind} of shape {tuple(shape)}"
+
+
+def _with_a(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeioAEIO" else f"a {noun}"

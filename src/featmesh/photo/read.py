@@ -19,7 +19,7 @@ from .photo import MIN_SIDE, Photo
 from .sniff import READABLE, SNIFF_BYTES, sniff
 
 MAX_PIXELS = 50_000_000
-_END_OF_JPEG = b"\xff\xd9"
+_START_OF_SCAN, _END_OF_JPEG = b"\xff\xda", b"\xff\xd9"
 _QUIET = threading.Lock()  # catch_warnings changes the whole process
 
 
@@ -74,6 +74,11 @@ def _picture_kind(file: BinaryIO, name: str) -> str:
 
 def _open(file: BinaryIO, kind: str, name: str, max_pixels: int) -> ImageFile.ImageFile:
     file.seek(0)
+    Image.init()
+    if kind not in Image.OPEN:
+        hint = "convert it to JPEG or PNG, or update Pillow"
+        got = f"{kind}, which this Pillow cannot read, in {name!r}"
+        raise refusal("E_IMG_FORMAT", "read_photo", "a known kind of picture", got, hint)
     try:
         with _QUIET, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # above 89 Mpx Pillow warns; the limit here is ours
@@ -81,9 +86,6 @@ def _open(file: BinaryIO, kind: str, name: str, max_pixels: int) -> ImageFile.Im
     except Image.DecompressionBombError as error:
         count = re.search(r"\d+", str(error))
         raise _too_large(f"{count.group() if count else 'far more'} px", name, max_pixels) from None
-    except KeyError:
-        hint = "convert it to JPEG or PNG, or update Pillow"
-        raise refusal("E_IMG_FORMAT", "read_photo", "a known picture", kind, hint) from None
     except Exception as error:  # decoders of hostile files raise anything
         raise _broken(error, kind, name) from error
 
@@ -128,7 +130,10 @@ def _salvage(image: ImageFile.ImageFile, file: BinaryIO) -> ImageFile.ImageFile 
     try:
         if image.format in ("JPEG", "MPO"):
             file.seek(0)
-            image = Image.open(io.BytesIO(file.read() + _END_OF_JPEG), formats=["JPEG"])
+            data = file.read()
+            if image.info.get("progressive"):  # of an unfinished scan the decoder makes nothing
+                data = data[: data.rfind(_START_OF_SCAN)]
+            image = Image.open(io.BytesIO(data + _END_OF_JPEG), formats=["JPEG"])
         else:
             image.tile = []  # nothing left to decode: the rows so far are the picture
         image.load()

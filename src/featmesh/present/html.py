@@ -82,7 +82,7 @@ def fill(template: str, values: dict[str, str]) -> str:
 def _summary(estimate: Estimate) -> str:
     """Return the estimate in a sentence."""
     row = estimate.to_json()
-    if row["azimuth"] is None:
+    if not estimate.has_pose:
         return f"Looked for: {estimate.category}."
     return (
         f"A {estimate.category} seen from azimuth {row['azimuth']:.1f}° (0° is its front), "
@@ -127,7 +127,7 @@ def _figures(photo: Photo, estimate: Estimate) -> list[str]:
     """Return the pictures with captions: photo, overlay and what the maps show."""
     small = Image.fromarray(photo.pixels)
     small.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
-    posed = estimate.cam_from_obj is not None
+    posed = estimate.has_pose
     figures = [_figure(np.asarray(small), "Photo", "as displayed", wide=posed)]
     if posed:
         told = "the mesh in the estimated pose; x red, y green, z blue, arrow: front"
@@ -190,7 +190,7 @@ def data_uri(pixels: UInt8[np.ndarray, "h w 3"], kind: str) -> str:
 def _scene(photo: Photo, estimate: Estimate) -> dict[str, Any] | None:
     """Return what the page's painter needs, or None without a pose; lengths in the unit of t."""
     pose, camera, mesh = estimate.cam_from_obj, estimate.camera, estimate.mesh
-    if pose is None or camera is None or mesh is None:
+    if not estimate.has_pose or pose is None or camera is None or mesh is None:
         return None
     names = ["best", *(f"{i}" for i in range(2, len(estimate.modes) + 2))]
     poses = [pose, *(mode.cam_from_obj for mode in estimate.modes)]

@@ -51,9 +51,9 @@ def overlay(photo: Photo, estimate: Estimate) -> UInt8[np.ndarray, "h w 3"]:
     height, width = max(1, round(photo.height * factor)), max(1, round(photo.width * factor))
     picture = Image.fromarray(photo.pixels).resize((width, height), Image.Resampling.LANCZOS)
     pose, camera, mesh = estimate.cam_from_obj, estimate.camera, estimate.mesh
-    if pose is None or camera is None or mesh is None:
+    if not estimate.has_pose or pose is None or camera is None or mesh is None:
         return np.asarray(picture)
-    fine = camera.scale(factor).scale(FINE)
+    fine = camera.scale(factor).scale(float(FINE))
     drawn = picture.resize((fine.width, fine.height), Image.Resampling.NEAREST)
     front_is_near = float(pose.R[2, 1]) > 0  # the front (-y) looks at the camera
     if not front_is_near:
@@ -131,7 +131,7 @@ def _draw_axes(picture: Image.Image, mesh: Mesh, pose: Pose, camera: Camera) -> 
             draw.line(ends, fill=(20, 20, 20), width=width + FINE)
             draw.line(ends, fill=colour, width=width)
             _dot(draw, ends[1], 1.4 * width, colour)
-            _dot(draw, ends[0], width, (255, 255, 255))
+            _dot(draw, ends[0], 1.0 * width, (255, 255, 255))
 
 
 def _dot(

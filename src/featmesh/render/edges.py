@@ -19,6 +19,8 @@ from featmesh.render.shade import interpolate
 
 Cost = Callable[[Tensor, Tensor], Tensor]
 
+STEEPEST = 3.0  # pixel widths of depth from a pixel to the next: about 72 degrees
+
 
 def edge_gradient(
     points_cam: Float[Tensor, "b v 3"],
@@ -26,12 +28,15 @@ def edge_gradient(
     fragments: Fragments,
     camera: Camera,
     cost: Cost,
-    steepness: float = 3.0,
+    jump: float = 0.06,
 ) -> Float[Tensor, ""]:
     """Return 0, with the gradient of the summed cost that comes from moving outlines.
 
     Add it to the sum of the per-pixel costs; scale both alike. Depth steps below the threshold are
     folds of one surface, where the interior gradient is right.
+
+    One sample decides for each pixel of outline: good while outlines are off by a few pixels.
+    Nearer to the optimum opposite sides nearly cancel: there, use a finer camera, ``scale(4.0)``.
 
     Args:
         points_cam: vertices, camera axes, with gradient.
@@ -40,10 +45,11 @@ def edge_gradient(
         camera: the camera of the pixels.
         cost: ``cost(source, target)``: the cost at pixels ``target`` if they showed what pixels
             ``source`` show (a surface, or nothing); indices (n,) into the flattened (b, h, w).
-        steepness: a depth step between neighbours is a jump when it exceeds this many pixel widths
-            at that depth.
+        jump: a depth step between neighbours is a jump, not a slope, when it exceeds this fraction
+            of the mesh's extent (and 3 pixel widths, which a coarse picture needs).
     """
-    push = _outline_push(fragments.depth.detach(), camera, cost, steepness)
+    extent = (points_cam.amax(1) - points_cam.amin(1)).norm(dim=-1).detach()
+    push = _outline_push(fragments.depth.detach(), jump * extent, camera, cost)
     moving = push.any(-1)
     # the surface point that is at the centre now, as it moves with the points
     held = Fragments(fragments.face_id, fragments.bary.detach(), fragments.depth)
@@ -54,7 +60,7 @@ def edge_gradient(
 
 @torch.no_grad()
 def _outline_push(
-    depth: Float[Tensor, "b h w"], camera: Camera, cost: Cost, steepness: float
+    depth: Float[Tensor, "b h w"], step: Float[Tensor, " b"], camera: Camera, cost: Cost
 ) -> Float[Tensor, "b h w 2"]:
     """Return the change of cost for each pixel that the front surface at a pixel moves in u, v."""
     push = depth.new_zeros((*depth.shape, 2))
@@ -63,7 +69,8 @@ def _outline_push(
         z, z_next = _neighbours(depth, axis)
         first, second = _neighbours(index, axis)
         front = torch.minimum(z, z_next)
-        jump = front.isfinite() & ((z - z_next).abs() > steepness * front / focal)
+        slope = torch.maximum(step[:, None, None], STEEPEST * front / focal)
+        jump = front.isfinite() & ((z - z_next).abs() > slope)
         owner = torch.where(z < z_next, first, second)[jump]
         p, q = first[jump], second[jump]
         # towards larger u (or v) the first pixel's surface grows over the second, whoever is in

@@ -56,7 +56,7 @@ def _weights(triangles: Float[Tensor, "n 3 3"], rays: Float[Tensor, "n 2"]) -> F
     w = (w * facing).clamp_min(0)
     total = w.sum(1, keepdim=True)
     # a face without any area as seen from here: its middle, with no gradient
-    shrunk = total <= torch.finfo(w.dtype).tiny
+    shrunk = total <= torch.finfo(w.dtype).tiny ** 0.5
     return torch.where(shrunk, 1 / 3, w / torch.where(shrunk, 1, total))
 
 

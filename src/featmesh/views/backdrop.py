@@ -1,10 +1,9 @@
-"""What lies behind a rendered object (picture, road, shadow), and what a lens and a sensor do to it.
+"""What lies behind a rendered object (picture, road, shadow), and what lens and sensor do to it.
 
 Used by :mod:`featmesh.views.generate` only. Ours.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -18,15 +17,23 @@ def backdrop(
     shot: Shot,
     scene: Scene,
     backgrounds: Sequence[UInt8[np.ndarray, "_ _ 3"]],
-    config: Any,
+    shares: tuple[float, float],
 ) -> Float32[np.ndarray, "h w 3"]:
-    """Return the picture behind the object, display RGB in 0..1; ``config``: GenerateConfig."""
+    """Return the picture behind the object, display RGB in 0..1.
+
+    Args:
+        rng: generator of this view.
+        shot: the camera.
+        scene: the object, for its shadow.
+        backgrounds: pictures to cut from; a colour gradient where there are none.
+        shares: of photos with a painted road, and of photos with a shadow.
+    """
     behind = _picture(rng, shot, backgrounds)
     floor = scene.vertices[:, 2].min() * shot.stretch[2]
     if shot.eye[2] > floor + 0.02:  # seen from below the ground there is no ground
-        if rng.uniform() < config.share_flat_ground:
+        if rng.uniform() < shares[0]:
             _road(rng, behind, shot, floor)
-        if rng.uniform() < config.share_shadow:
+        if rng.uniform() < shares[1]:
             behind *= 1 - _shadow(rng, shot, scene, floor)[..., None]
     return behind
 
@@ -101,7 +108,7 @@ def _shadow(
 
 
 def _cast(shot: Shot, vertices: np.ndarray, floor: float, lean: np.ndarray) -> np.ndarray:
-    """Return the pixels of the convex shadow on the floor; ``lean``: its shift per unit of height."""
+    """Return the pixels of the convex shadow; ``lean``: its shift per unit of height."""
     from PIL import Image, ImageDraw
     from scipy.spatial import ConvexHull
 

@@ -8,6 +8,7 @@ import re
 import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -103,19 +104,31 @@ def read_plain(path: str | Path, licence: str = "not stated") -> Cad:
         InputError: E_IO (another kind of file), E_MESH_EMPTY, E_MESH_INDEX, E_MESH_NONFINITE.
     """
     file = Path(path)
-    name = f"{file.parent.name}/{file.stem}"
-    if file.suffix.lower() == ".off":
-        vertices, faces = _parse_off(file.read_text(encoding="latin-1"), str(file))
-        parts = [CadPart(vertices, faces, None, None, PLAIN_COLOUR)]
-    elif file.suffix.lower() == ".obj":
-        parts = _parse_obj(file.read_bytes(), lambda _: None, str(file))
-        merged = [(p.vertices, p.faces) for p in parts]
-        start = np.cumsum([0, *[len(v) for v, _ in merged]])
-        faces = np.concatenate([f + s for (_, f), s in zip(merged, start, strict=False)])
-        parts = [CadPart(np.concatenate([v for v, _ in merged]), faces, None, None, PLAIN_COLOUR)]
-    else:
-        raise _bad("E_IO", "a mesh file .off or .obj", str(file), "convert it first")
-    return Cad(name, _normalised(parts), licence, file.name)
+    kind = file.suffix.lower()
+    if kind not in (".off", ".obj") or not file.is_file():
+        raise _bad("E_IO", "a mesh file .off or .obj", str(file), "convert it, check the path")
+    with _readable(str(file)):
+        if kind == ".off":
+            vertices, faces = _parse_off(file.read_text(encoding="latin-1"), str(file))
+        else:
+            parts = _parse_obj(file.read_bytes(), lambda _: None, str(file))
+            vertices = np.concatenate([p.vertices for p in parts])
+            start = np.cumsum([0, *[len(p.vertices) for p in parts]])
+            faces = np.concatenate([p.faces + s for p, s in zip(parts, start, strict=False)])
+    plain = [CadPart(vertices, faces, None, None, PLAIN_COLOUR)]
+    return Cad(f"{file.parent.name}/{file.stem}", _normalised(plain), licence, file.name)
+
+
+@contextmanager
+def _readable(who: str) -> Iterator[None]:
+    """Turn what a parser stumbles over into the fault of an unreadable mesh."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (ValueError, IndexError) as error:
+        got = f"{error} in {who}"
+        raise _bad("E_MESH_EMPTY", "a readable mesh", got, "export it again") from error
 
 
 def _items(text: str) -> Iterator[dict[str, str]]:
@@ -134,7 +147,9 @@ def _catalogue_cad(archive: zipfile.ZipFile, item: dict[str, str], terms: str) -
         target = _inside(model.parent, name)
         return _member(archive, target) if target in archive.NameToInfo else None
 
-    parts = _parse_obj(_member(archive, str(model)), beside, f"{archive.filename}:{model}")
+    who = f"{archive.filename}:{model}"
+    with _readable(who):
+        parts = _parse_obj(_member(archive, str(model)), beside, who)
     turn = np.eye(3)
     if "modelRotation" in item:
         turn = np.array(item["modelRotation"].split(), float).reshape(3, 3)
@@ -201,8 +216,10 @@ def _checked(vertices: np.ndarray, faces: np.ndarray, who: str) -> np.ndarray:
         k = int(wrong.argmax())
         got = f"face {k} = {faces[k].tolist()} in {who}"
         raise _bad("E_MESH_INDEX", f"indices below {len(vertices)}", got, "repair the mesh")
-    if not np.isfinite(vertices[np.unique(faces)]).all():
-        row = int(np.nonzero(~np.isfinite(vertices).all(1))[0][0])
+    used = np.unique(faces)
+    broken = used[~np.isfinite(vertices[used]).all(1)]
+    if len(broken):
+        row = int(broken[0])
         got = f"vertex {row} = {vertices[row].tolist()} in {who}"
         raise _bad("E_MESH_NONFINITE", "finite vertices", got, "repair the mesh")
     return faces

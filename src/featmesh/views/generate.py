@@ -119,7 +119,8 @@ def generate_view(
     shot = _draw_shot(rng, scene, config)
     light = draw_light(rng, shot, backgrounds)
     paint = draw_paint(rng, scene)
-    behind = backdrop(rng, shot, scene, backgrounds, config)
+    shares = (config.share_flat_ground, config.share_shadow)
+    behind = backdrop(rng, shot, scene, backgrounds, shares)
     pixels, amodal = picture(shot, scene, light, paint, behind)
     mask, level = amodal, "none"
     if amodal.any() and rng.uniform() < config.share_occluded:
@@ -235,7 +236,7 @@ def _attempt(
         return None
     box = np.array([size[0], size[1]]) * focal
     centre = _draw_centre(rng, box, (height, width), truncated)
-    shot = Shot.towards(angles, distance, centre, focal, (height, width)).fitted(hull, box, centre)
+    shot = Shot.towards(angles, distance, centre, focal, (height, width)).fitted(hull, centre)
     if small:  # a small photo
         factor = min(1.0, _small_height(rng, config) / shot.box(hull)[1][1])
         shot = shot.scaled(max(factor, 48 / min(height, width)))

@@ -88,9 +88,7 @@ class Shot:
         low, high = self.corners(hull)
         return (low + high) / 2, high - low
 
-    def fitted(
-        self, hull: Float[np.ndarray, "h 3"], size: np.ndarray, centre: tuple[float, float]
-    ) -> "Shot":
+    def fitted(self, hull: Float[np.ndarray, "h 3"], centre: tuple[float, float]) -> "Shot":
         """Return the shot moved until the projected box has this centre, same distance."""
         shot, aim = self, np.array(centre)
         for _ in range(4):
@@ -146,8 +144,8 @@ def _ray_rotation(ray: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "3 3"]:
 
 def draw_light(
     rng: np.random.Generator, shot: Shot, backgrounds: Sequence[UInt8[np.ndarray, "_ _ 3"]]
-) -> tuple[Light, int]:
-    """Return light for a view and the number of its sun among the scene's directions."""
+) -> Light:
+    """Return the light of a view: clear or cloudy, mirrored surroundings cut from a picture."""
     number = int(rng.integers(0, 56))
     tint = 1 + rng.uniform(-0.12, 0.12, 3) * (1, 0.3, -1)
     cloudy = rng.uniform() < 0.4
@@ -168,9 +166,9 @@ def draw_light(
         band = slice(ENVIRONMENT[0] // 4, ENVIRONMENT[0] * 3 // 4)
         environment[band] = environment[band] * (1 - share) + linear(around / 255) * share
     environment = np.roll(environment, int(rng.integers(ENVIRONMENT[1])), 1).astype(np.float32)
-    colours = [(c * tint).astype(np.float32) for c in (sun, sky, ground)]
-    placeholder = np.zeros(3, np.float32)
-    return Light(placeholder, *colours, environment, shot.eye.astype(np.float32)), number
+    tinted = [(c * tint).astype(np.float32) for c in (sun, sky, ground)]
+    eye = shot.eye.astype(np.float32)
+    return Light(tinted[0], number, tinted[1], tinted[2], environment, eye)
 
 
 def draw_paint(
@@ -206,7 +204,7 @@ def _body_colour(rng: np.random.Generator) -> Float[np.ndarray, " 3"]:
 def picture(
     shot: Shot,
     scene: Scene,
-    light: tuple[Light, int],
+    light: Light,
     paint: tuple[Float32[np.ndarray, "p 3"], Float32[np.ndarray, "p 4"]],
     behind: Float32[np.ndarray, "h w 3"],
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]:
@@ -259,12 +257,11 @@ def _shaded(
     camera: tuple[float, ...],
     placed: tuple[np.ndarray, np.ndarray],
     scene: Scene,
-    light: tuple[Light, int],
+    light: Light,
     paint: tuple[np.ndarray, np.ndarray],
     shot: Shot,
 ) -> Float32[np.ndarray, "h w 4"]:
     """Return premultiplied linear RGBA of the visible faces."""
-    sent, number = light
     used = np.unique(face_id)
     used = used[used >= 0]
     # corners only of the faces that are seen: a CAD has many more
@@ -276,8 +273,8 @@ def _shaded(
     corner[..., :3] = normals
     at = scene.welded[faces]
     corner[..., 3] = scene.sky[at]
-    corner[..., 4] = scene.sun[number][at]
-    sun = scene.directions[number].astype(np.float32)
+    corner[..., 4] = scene.sun[light.number][at]
+    sun = scene.directions[light.number].astype(np.float32)
     out = np.zeros((*face_id.shape, 4), np.float32)
     shade(
         renumber[face_id],
@@ -292,9 +289,9 @@ def _shaded(
         scene.bitmaps,
         scene.texels,
         paint[1],
-        np.stack([sun, sent.sun, sent.sky, sent.ground]).astype(np.float32),
-        sent.environment,
-        sent.eye,
+        np.stack([sun, light.sun, light.sky, light.ground]).astype(np.float32),
+        light.environment,
+        light.eye,
         out,
     )
     return out

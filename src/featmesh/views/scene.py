@@ -4,6 +4,7 @@ Used by :mod:`featmesh.views.generate` only. Visible faces come from the project
 light is a sun, a sky seen through the sky's visible share, and a mirrored environment. Ours.
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import no_type_check
@@ -70,14 +71,16 @@ class Light:
     """Light and camera of one view, object frame, linear RGB.
 
     Attributes:
-        direction: unit vector to the sun.
-        sun, sky, ground: their colours.
+        sun: colour of the sun.
+        number: which of the scene's directions the sun stands in.
+        sky: colour of the sky's diffuse light.
+        ground: colour of the light from below.
         environment: what a mirror shows, rows from straight up to straight down.
         eye: the camera's centre.
     """
 
-    direction: Float32[np.ndarray, " 3"]
     sun: Float32[np.ndarray, " 3"]
+    number: int
     sky: Float32[np.ndarray, " 3"]
     ground: Float32[np.ndarray, " 3"]
     environment: Float32[np.ndarray, "16 32 3"]
@@ -221,7 +224,10 @@ def _mark_paint(texels: np.ndarray, bitmaps: np.ndarray, body: np.ndarray, cad: 
     """Mark, in place, the texels of the body's own colour: those near the most frequent one."""
     for k in np.nonzero(body & (bitmaps[:, 1] > 0))[0]:
         first, h, w = (int(x) for x in bitmaps[k])
-        uv = cad.parts[k].uv.mean(1) % 1
+        corners = cad.parts[k].uv
+        if corners is None:
+            continue
+        uv = corners.mean(1) % 1
         x, y = (uv[:, 0] * w).astype(int), ((1 - uv[:, 1]) * h).astype(int).clip(0, h - 1)
         used = texels[first + y * w + x, :3]
         middle = np.median(used, axis=0)
@@ -246,9 +252,33 @@ def encoded(light: np.ndarray) -> Float32[np.ndarray, "..."]:
 def _wrap_lookup(texels, bitmap, u, v):
     """Return the texel at (u, v), v up, repeated; nearest."""
     height, width = bitmap[1], bitmap[2]
-    x = int((u - np.floor(u)) * width)
-    y = int((1 - (v - np.floor(v))) * height)
+    x = int((u - math.floor(u)) * width)
+    y = int((1 - (v - math.floor(v))) * height)
     return bitmap[0] + min(y, height - 1) * width + min(x, width - 1)
+
+
+@compiled
+@no_type_check
+def _normalise(vector):
+    """Scale a vector to length 1, in place."""
+    length = math.sqrt(vector[0] ** 2 + vector[1] ** 2 + vector[2] ** 2)
+    for c in range(3):
+        vector[c] /= max(1e-9, length)
+
+
+@compiled
+@no_type_check
+def _weights(points, faces, f, x, y, out):
+    """Write the barycentric weights of the point of face ``f`` on the ray (x, y, 1)."""
+    total = 0.0
+    for k in range(3):
+        a, b = faces[f, (k + 1) % 3], faces[f, (k + 2) % 3]
+        ax, ay, az = points[a, 0], points[a, 1], points[a, 2]
+        bx, by, bz = points[b, 0], points[b, 1], points[b, 2]
+        out[k] = x * (ay * bz - az * by) + y * (az * bx - ax * bz) + (ax * by - ay * bx)
+        total += out[k]
+    for k in range(3):
+        out[k] = 1 / 3 if total == 0 else min(1.0, max(0.0, out[k] / total))
 
 
 @compiled
@@ -256,10 +286,10 @@ def _wrap_lookup(texels, bitmap, u, v):
 def _mirror(environment, direction, out):
     """Write the environment's colour in a direction, bilinear around, nearest up and down."""
     rows, columns = environment.shape[0], environment.shape[1]
-    up = np.arccos(min(1.0, max(-1.0, direction[2]))) / np.pi * rows
+    up = math.acos(min(1.0, max(-1.0, direction[2]))) / math.pi * rows
     row = min(rows - 1, int(up))
-    around = (np.arctan2(direction[1], direction[0]) / (2 * np.pi) + 0.5) * columns - 0.5
-    left = int(np.floor(around))
+    around = (math.atan2(direction[1], direction[0]) / (2 * math.pi) + 0.5) * columns - 0.5
+    left = math.floor(around)
     share = around - left
     for c in range(3):
         a = environment[row, left % columns, c]
@@ -269,7 +299,7 @@ def _mirror(environment, direction, out):
 
 @compiled
 @no_type_check
-def shade(
+def shade(  # noqa: PLR0913
     face_id, points, camera, vertices, faces, corner, uv, part, paint, bitmaps, texels,
     surface, light, environment, eye, out,
 ):  # fmt: skip
@@ -285,7 +315,8 @@ def shade(
         uv: float32 (F, 3, 2).
         part: int32 (F,).
         paint: float32 (P, 3), linear RGB where a part has no bitmap.
-        bitmaps, texels: see :class:`Scene`.
+        bitmaps: see :class:`Scene`.
+        texels: see :class:`Scene`.
         surface: float32 (P, 4): gloss strength, gloss exponent, mirror at right angles, opacity.
         light: float32 (4, 3): direction to the sun, sun, sky, ground.
         environment: see :class:`Light`.
@@ -293,69 +324,57 @@ def shade(
         out: float32 (H, W, 4), overwritten.
     """
     height, width = face_id.shape
-    w = np.zeros(3)
-    n = np.zeros(3)
-    view = np.zeros(3)
-    ray = np.zeros(3)
-    mirrored = np.zeros(3)
+    w, n, view = np.zeros(3), np.zeros(3), np.zeros(3)
+    direction, mirrored = np.zeros(3), np.zeros(3)
     for y in range(height):
         for x in range(width):
             f = face_id[y, x]
-            out[y, x] = 0
+            for c in range(4):
+                out[y, x, c] = 0
             if f < 0:
                 continue
-            ray[0] = (x + 0.5 - camera[2]) / camera[0]
-            ray[1] = (y + 0.5 - camera[3]) / camera[1]
-            ray[2] = 1.0
-            for k in range(3):
-                a, b = points[faces[f, (k + 1) % 3]], points[faces[f, (k + 2) % 3]]
-                w[k] = (
-                    ray[0] * (a[1] * b[2] - a[2] * b[1])
-                    + ray[1] * (a[2] * b[0] - a[0] * b[2])
-                    + ray[2] * (a[0] * b[1] - a[1] * b[0])
-                )
-            total = w[0] + w[1] + w[2]
-            if total == 0:
-                w[:] = 1 / 3
-            else:
-                for k in range(3):
-                    w[k] = min(1.0, max(0.0, w[k] / total))
+            ray_x, ray_y = (x + 0.5 - camera[2]) / camera[0], (y + 0.5 - camera[3]) / camera[1]
+            _weights(points, faces, f, ray_x, ray_y, w)
             sky, sun, u, v = 0.0, 0.0, 0.0, 0.0
-            n[:] = 0
-            view[:] = 0
-            for k in range(3):
-                for c in range(3):
+            for c in range(3):
+                n[c], view[c] = 0.0, 0.0
+                for k in range(3):
                     n[c] += w[k] * corner[f, k, c]
                     view[c] += w[k] * (eye[c] - vertices[faces[f, k], c])
+            for k in range(3):
                 sky += w[k] * corner[f, k, 3]
                 sun += w[k] * corner[f, k, 4]
                 u += w[k] * uv[f, k, 0]
                 v += w[k] * uv[f, k, 1]
-            n /= max(1e-9, np.sqrt((n * n).sum()))
-            view /= max(1e-9, np.sqrt((view * view).sum()))
-            facing = (n * view).sum()
-            if facing < 0:
-                n *= -1
-                facing = -facing
-            sunny = max(0.0, n[0] * light[0, 0] + n[1] * light[0, 1] + n[2] * light[0, 2]) * sun
+            _normalise(n)
+            _normalise(view)
+            facing = n[0] * view[0] + n[1] * view[1] + n[2] * view[2]
+            side = -1.0 if facing < 0 else 1.0
+            facing *= side
+            along, half, square = 0.0, 0.0, 0.0
+            for c in range(3):
+                n[c] *= side
+                direction[c] = 2 * facing * n[c] - view[c]
+                bisector = view[c] + light[0, c]
+                along += n[c] * light[0, c]
+                half += n[c] * bisector
+                square += bisector * bisector
+            sunny = max(0.0, along) * sun
             p = part[f]
             texel = _wrap_lookup(texels, bitmaps[p], u, v) if bitmaps[p, 1] > 0 else 0
-            fresnel = surface[p, 2] + (1 - surface[p, 2]) * (1 - facing) ** 5
-            if surface[p, 2] <= 0:
-                fresnel = 0.0
-            mirror_dir = 2 * facing * n - view
-            _mirror(environment, mirror_dir, mirrored)
-            half = view + light[0]
-            half /= max(1e-9, np.sqrt((half * half).sum()))
-            gloss = surface[p, 0] * max(0.0, (n * half).sum()) ** surface[p, 1] * sun
-            alpha = min(1.0, surface[p, 3] + fresnel)
+            fresnel = 0.0
+            if surface[p, 2] > 0:
+                fresnel = surface[p, 2] + (1 - surface[p, 2]) * (1 - facing) ** 5
+            _mirror(environment, direction, mirrored)
+            highlight = max(0.0, half) / max(1e-9, math.sqrt(square))
+            gloss = surface[p, 0] * highlight ** surface[p, 1] * sun
+            own = texels[texel, 3]
             for c in range(3):
                 base = paint[p, c]
                 if texel > 0:
-                    own = texels[texel, 3]
                     base = texels[texel, c] * (1 - own) + base * texels[texel, 4] * own
                 fill = light[2, c] * (0.5 + 0.5 * n[2]) + light[3, c] * (0.5 - 0.5 * n[2])
                 diffuse = base * (light[1, c] * sunny + fill * (0.15 + 0.85 * sky))
                 reflected = mirrored[c] * fresnel * (0.3 + 0.7 * sky) + gloss * light[1, c]
                 out[y, x, c] = diffuse * surface[p, 3] * (1 - fresnel) + reflected
-            out[y, x, 3] = alpha
+            out[y, x, 3] = min(1.0, surface[p, 3] + fresnel)

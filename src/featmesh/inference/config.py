@@ -1,0 +1,101 @@
+"""How a pose is searched for: torch-free."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+EnergyForm = Literal["cosine", "truncated", "l2"]
+
+
+@dataclass(frozen=True)
+class ScanConfig:
+    """The coarse search over a grid of poses (rendering 4; spec 6.1b)."""
+
+    start: Literal["grid", "random", "given"] = "grid"
+    """where refinement begins: the best of the grid, random poses of it, or a given pose"""
+    azimuths: int = 36
+    """evenly over the full turn"""
+    elevations: tuple[float, ...] = (-12.0, 0.0, 12.0, 26.0, 45.0)
+    """degrees"""
+    thetas: tuple[float, ...] = (-14.0, 0.0, 14.0)
+    """in-plane rotations, degrees"""
+    distances: tuple[float, ...] = (1.25, 2.2, 6.0)
+    """object units: strengths of perspective; with a known camera the nearest is taken"""
+    scales: tuple[float, ...] = (1.0, 1.2)
+    """sizes of the object against the box, which may be clipped or half hidden"""
+    pool: int = 2
+    """feature cells that are averaged along each axis"""
+    starts: int = 8
+    """poses handed to the refinement"""
+    apart: float = 20.0
+    """degrees between two starts"""
+    seed: int = 0
+    """of random starts"""
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """Render-and-compare from the starts (spec 2.10; rendering 4)."""
+
+    form: EnergyForm = "cosine"
+    """energy: object or clutter per cell (cosine), its squared form, or plain L2"""
+    optimiser: Literal["adam", "descent"] = "adam"
+    """Adam with NeMo's (.4, .6), or plain gradient descent"""
+    steps: int = 100
+    """of the optimiser; its rate falls to a fifth after each third"""
+    lr: float = 0.05
+    """radians, and shares of the distance"""
+    keep: int = 2
+    """starts that survive the first third"""
+    polish: int = 5
+    """Levenberg-Marquardt steps at the end"""
+    background_cost: float = 1.0
+    """of an uncovered cell, form l2 only"""
+    zoom_prior: float = 0.6
+    """standard deviation of the logarithm of the focal length around the start, camera unknown"""
+
+
+@dataclass(frozen=True)
+class LocateConfig:
+    """Where is the object, when no box is given."""
+
+    sides: tuple[int, ...] = (672, 448, 320, 224)
+    """longer sides of the photo at which its features are taken, pixels"""
+    azimuths: int = 16
+    """views of the template that are slid over the maps"""
+    elevations: tuple[float, ...] = (3.0, 20.0)
+    """degrees"""
+    length: float = 13.0
+    """longer side of the slid template, cells"""
+    anchors: int = 320
+    """anchors looked up"""
+    candidates: int = 4
+    """boxes that are looked at closely"""
+
+
+@dataclass(frozen=True)
+class EstimateConfig:
+    """All settings of an estimate."""
+
+    scan: ScanConfig = field(default_factory=ScanConfig)
+    """coarse search"""
+    refine: RefineConfig = field(default_factory=RefineConfig)
+    """render-and-compare"""
+    locate: LocateConfig = field(default_factory=LocateConfig)
+    """finding the object"""
+    length: float | None = None
+    """real length of the object front to back, metres; with a known camera t is then in metres"""
+
+
+def nemo_config() -> EstimateConfig:
+    """Return the lineage's own schedule: 144 poses, one start, 300 Adam steps (spec 2.10)."""
+    scan = ScanConfig(
+        azimuths=12,
+        elevations=(-30.0, 0.0, 30.0, 60.0),
+        thetas=(-30.0, 0.0, 30.0),
+        distances=(2.2,),
+        scales=(1.0,),
+        pool=1,
+        starts=1,
+        apart=0.0,
+    )
+    return EstimateConfig(scan, RefineConfig(steps=300, keep=1, polish=0))

@@ -1,0 +1,123 @@
+"""The method on one page: photo -> locate -> crop -> features -> scan -> refine -> describe."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from featmesh.errors import InputError
+from featmesh.geometry.camera import Camera
+from featmesh.geometry.crop import Box, Crop, check_box
+from featmesh.model.category import CategoryModel
+from featmesh.photo.photo import Photo
+from featmesh.photo.resize import resample
+from featmesh.stopwatch import Stopwatch
+
+from .config import EstimateConfig
+from .describe import Estimate, Lens, Trial, describe
+from .locate import locate
+from .refine import RefineStep, render_and_compare
+from .scan import Starts, scan
+from .tables import pose_table, slide_table
+
+
+def estimate(
+    model: CategoryModel,
+    photo: Photo,
+    box: Box | None = None,
+    camera: Camera | None = None,
+    task: Literal["pose"] = "pose",
+    config: EstimateConfig | None = None,
+    on_step: Callable[[RefineStep], None] | None = None,
+) -> Estimate:
+    """Return the pose of the object in a photo: analysis by synthesis.
+
+    Args:
+        model: category model, from :func:`featmesh.load`.
+        photo: from :func:`featmesh.read_photo`.
+        box: (x0, y0, x1, y1) around the object, photo pixels; None to find it.
+        camera: of the whole photo; None takes the photo's own, or else assumes one, whose strength
+            of perspective is then estimated with the pose.
+        task: what is optimised; ``pose`` is the camera alone.
+        config: settings of all stages.
+        on_step: told every step of the refinement.
+
+    Raises:
+        InputError: E_PHOTO, E_BOX, E_CAMERA or E_TASK.
+    """
+    config = config or EstimateConfig()
+    clock = Stopwatch()
+    lens = _lens(photo, camera, task)
+    boxes, warnings = _boxes(model, photo, box, config, clock)
+    trials = [_look(model, photo, lens, b, config, clock, on_step) for b in boxes]
+    best = max(trials, key=lambda trial: trial.refined.evidence[0])
+    return describe(model, photo, lens, best, config, clock.seconds, warnings)
+
+
+def _boxes(
+    model: CategoryModel, photo: Photo, box: Box | None, config: EstimateConfig, clock: Stopwatch
+) -> tuple[list[Box], tuple[str, ...]]:
+    """Locate: the boxes worth a close look; with a box given, that one."""
+    if box is not None:
+        clipped, changed = check_box(box, photo.height, photo.width)
+        return [clipped], ("box clipped to the photo",) if changed else ()
+    with clock("locate"):
+        found = locate(photo, model, slide_table(model, config.locate), config.locate)
+    return [candidate.box for candidate in found], ()
+
+
+def _look(
+    model: CategoryModel,
+    photo: Photo,
+    lens: Lens,
+    box: Box,
+    config: EstimateConfig,
+    clock: Stopwatch,
+    on_step: Callable[[RefineStep], None] | None,
+) -> Trial:
+    """Crop -> features -> scan -> refine, in the virtual camera of one box."""
+    with clock("features"):
+        size = (model.config.crop_height, model.config.crop_width)
+        crop = Crop.from_box(lens.camera, box, size)
+        pixels, inside = resample(photo, crop)
+        cells = model.extract(pixels, inside, crop.camera)
+    with clock("scan"):
+        table = pose_table(model, config.scan)
+        starts: Starts = scan(cells, model, table, config.scan, lens.known)
+    with clock("refine"):
+        free = not lens.known
+        refined = render_and_compare(cells, model, starts, free, config.refine, on_step)
+    return Trial(crop, pixels, cells, refined)
+
+
+def _lens(photo: Photo, camera: Camera | None, task: str) -> Lens:
+    """Return the camera of the whole photo, and whether it is more than an assumption."""
+    if not isinstance(photo, Photo):
+        shape = getattr(photo, "shape", None)
+        got = f"a {getattr(photo, 'dtype', type(photo).__name__)}"
+        got += f" array of shape {tuple(shape)}" if shape is not None else ""
+        raise InputError(
+            "E_PHOTO",
+            f"estimate(): expected a Photo (pixels uint8 (H, W, 3)), got {got}; "
+            "try: featmesh.read_photo",
+        )
+    if task != "pose":
+        raise InputError(
+            "E_TASK", f"estimate(): expected task to be one of pose, got {task!r}; try: pose"
+        )
+    if camera is not None:
+        if (camera.height, camera.width) != (photo.height, photo.width):
+            raise InputError(
+                "E_CAMERA",
+                f"estimate(): expected the camera of a {photo.width}x{photo.height} "
+                f"photo, got one of {camera.width}x{camera.height}; try: Camera.from_K(K, (H, W))",
+            )
+        return Lens(camera.checked(), "given")
+    if photo.camera is not None:
+        return Lens(photo.camera, photo.camera_source)
+    return Lens(Camera.assumed(photo.height, photo.width), "assumed")
+
+
+def estimate_all(models: Sequence[CategoryModel], photo: Photo) -> list[Estimate]:
+    """Return one estimate per model that finds its object, best score first; at least one."""
+    found = sorted((estimate(model, photo) for model in models), key=lambda e: -e.score)
+    kept = [e for e in found if e.status in ("ok", "uncertain")]
+    return kept or found[:1]

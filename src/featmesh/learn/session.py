@@ -1,0 +1,199 @@
+"""A training run on disk: begins, goes on after a kill, ends with a model folder.
+
+``RUN/step-NNNNNN/`` holds the last states, ``RUN/log.jsonl`` what was measured after each pass,
+``RUN/models/<category>/`` the model. Ctrl-C finishes the step, saves and leaves.
+"""
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from featmesh.config import config_to_dict
+from featmesh.errors import CheckpointError, FeatmeshError
+from featmesh.files import read_tensors, sha256_of
+from featmesh.geometry.mesh import Mesh, read_mesh
+from featmesh.geometry.template import fit_template
+from featmesh.draws import generator
+from featmesh.model.backbones import build_backbone
+from featmesh.model.category import CategoryModel
+from featmesh.model.checkpoint import load
+from featmesh.model.clutter import cluster
+from featmesh.progress import Meter
+from featmesh.store import RunLock, Steps
+
+from .config import TrainConfig
+from .data import TrainData, load_data
+from .threshold import refusal_threshold
+from .trainer import StepReport, TrainState, run, torch_generator
+
+INTERRUPTED = 130  # exit code after Ctrl-C, state saved
+TERMINATED = 143
+
+
+def train(config: TrainConfig) -> int:
+    """Train a category; return 0 when the model is written, 130 or 143 when stopped and saved.
+
+    A run folder that holds states of the same configuration is gone on with, bit for bit.
+
+    Raises:
+        DatasetError: E_VIEWS, E_DATA.
+        FeatmeshError: E_LOCKED, E_DISK_FULL, E_CONFIG, E_NONFINITE.
+    """
+    folder = Path(config.out)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.use_deterministic_algorithms(True)
+    with RunLock(folder), _stoppable() as stopped:
+        steps = Steps(folder)
+        state = begin(config)
+        data = load_data(config, state.template)
+        resume(state, steps)
+        meter = Meter("train", state.steps, state.step)
+        log = _Log(folder / "log.jsonl", state, meter)
+
+        def after_step(report: StepReport) -> None:
+            meter.show(report.step, f"loss {report.loss:.3f}  right {report.accuracy:.3f}"
+                       f"  val {log.validation:.3f}")
+            if report.step % config.save_every == 0:
+                save(state, steps)
+
+        done = run(state, data, after_step, log.after_epoch, lambda: bool(stopped))
+        meter.close()
+        save(state, steps)
+        if not done:
+            return stopped[0]
+        write_model(state, data, folder)
+    return 0
+
+
+def begin(config: TrainConfig) -> TrainState:
+    """Return the state before the first step: template, trunk and head of a new run."""
+    template = _template(config)
+    torch.manual_seed(int(generator(config.seed, "weights").integers(2**31)))
+    backbone = build_backbone(config.model)
+    trunk = _trunk(config)
+    missing, unknown = backbone.trunk.load_state_dict(trunk, strict=False)
+    missing = [k for k in missing if not k.endswith("num_batches_tracked")]
+    if missing or unknown:
+        raise CheckpointError(
+            "E_CKPT_CONFIG", f"train: expected the weights of a {config.model.backbone} trunk, got "
+            f"{len(missing)} missing and {len(unknown)} unknown; try: another --trunk")
+    return TrainState(config, template, backbone)
+
+
+def _template(config: TrainConfig) -> Mesh:
+    if not config.cad:
+        return load(config.category).template
+    files = sorted(f for f in Path(config.cad).iterdir() if f.suffix in MESH_FILES)
+    if not files:
+        raise CheckpointError(
+            "E_MESH_EMPTY", f"train: expected CADs ({', '.join(MESH_FILES)}) in {config.cad}, got "
+            "none; try: --cad FOLDER")
+    if len(files) == 1 and files[0].stem == "template":
+        return read_mesh(files[0])
+    return fit_template([read_mesh(f) for f in files], generator(config.seed, "template"))
+
+
+MESH_FILES = (".off", ".obj", ".ply", ".stl", ".glb")
+
+
+def _trunk(config: TrainConfig) -> dict[str, torch.Tensor]:
+    if not config.trunk:
+        return load(config.category).backbone.trunk.state_dict()
+    return read_tensors(config.trunk, sha256_of(config.trunk))
+
+
+def save(state: TrainState, steps: Steps) -> None:
+    """Write the state; the same step twice is the same state."""
+    meta = {"config": config_to_dict(state.config), "threads": torch.get_num_threads()}
+    steps.save(state.step, state.tensors(), meta)
+
+
+def resume(state: TrainState, steps: Steps) -> None:
+    """Take up the newest whole state of the run folder, if there is one.
+
+    Raises:
+        FeatmeshError: E_CONFIG where the folder belongs to another configuration.
+    """
+    found = steps.latest()
+    if found is None:
+        return
+    step, tensors, meta = found
+    now, then = _comparable(state.config), meta.get("config", {})
+    then = {k: v for k, v in then.items() if k in now}
+    wrong = sorted(k for k in now if json.dumps(now[k]) != json.dumps(then.get(k)))
+    if wrong:
+        raise FeatmeshError(
+            "E_CONFIG", f"train: expected the configuration {state.config.out} was begun with, got "
+            f"another {', '.join(wrong)}; try: another --out, or the old values")
+    state.restore(step, tensors)
+
+
+def _comparable(config: TrainConfig) -> dict[str, Any]:
+    values = json.loads(json.dumps(config_to_dict(config)))
+    return {k: v for k, v in values.items() if k not in ("out", "save_every", "threads")}
+
+
+def write_model(state: TrainState, data: TrainData, folder: Path) -> CategoryModel:
+    """Write the model folder: clutter centres, refusal threshold, and what it was trained on."""
+    config = state.config
+    draw = torch_generator(config.seed, "clutter")
+    centres = cluster(state.queue, config.model.clutter_centres, draw)
+    model = CategoryModel(
+        config.category, config.model, state.template, state.texture, centres, state.backbone.eval(),
+        extra={"training": {
+            "views": [Path(v).name for v in config.views],
+            "photos": [len(g) for g in data.groups],
+            "steps": state.step,
+            "seed": config.seed,
+        }})
+    model.threshold = refusal_threshold(model, data.held_out)
+    model.save(str(folder / "models" / config.category))
+    return model
+
+
+class _Log:
+    """Appends a line to ``log.jsonl`` after each pass and remembers the last accuracy."""
+
+    def __init__(self, path: Path, state: TrainState, meter: "Meter") -> None:
+        self.path, self.state, self.meter = path, state, meter
+        self.validation = float("nan")
+
+    def after_epoch(self, epoch: int, accuracy: float) -> None:
+        """Write down the inner validation accuracy of a pass."""
+        self.validation = accuracy
+        row = {"epoch": epoch, "step": self.state.step, "validation": round(accuracy, 5),
+               "time": round(time.time())}
+        with self.path.open("a", encoding="utf-8") as out:
+            out.write(json.dumps(row) + "\n")
+        self.meter.note(f"pass {epoch}: inner validation {accuracy:.3f}")
+
+
+@contextmanager
+def _stoppable() -> Iterator[list[int]]:
+    """Turn the first Ctrl-C or SIGTERM into a wish to stop; the second one acts at once."""
+    wish: list[int] = []
+    codes = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
+
+    def on_signal(number: int, _frame: object) -> None:
+        if wish:
+            sys.exit(wish[0])
+        wish.append(codes[signal.Signals(number)])
+
+    try:
+        before = {s: signal.signal(s, on_signal) for s in codes}
+    except ValueError:  # not the main thread: the caller handles signals
+        yield wish
+        return
+    try:
+        yield wish
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)

@@ -1,0 +1,52 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from featmesh.apps.info import describe_model, info_text
+from featmesh.errors import CheckpointError
+from featmesh.model.checkpoint import save_model
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "models" / "car"
+    save_model(
+        folder,
+        "car",
+        {"stride": 8},
+        {"w": torch.ones(4, 4)},
+        "trunk",
+        {"texture": torch.ones(5, 3)},
+        {"threshold": 0.25, "metrics": {"acc_30": 0.9}},
+    )
+    return folder
+
+
+def test_the_facts_of_a_model(model: Path) -> None:
+    facts = describe_model(model)
+    assert (facts["name"], facts["category"], facts["config"]) == ("car", "car", {"stride": 8})
+    assert facts["tensors"] == {"trunk trunk": 16, "texture": 15}
+    assert facts["stated"] == {"threshold": 0.25, "metrics": {"acc_30": 0.9}}
+    names = [file["name"] for file in facts["files"]]
+    assert names[:3] == ["model.json", "model.safetensors", "CARD.md"]
+    assert names[3].startswith("trunk-")
+    for file in facts["files"]:
+        assert file["bytes"] > 0 and len(file["sha256"]) == 64
+    json.dumps(facts, allow_nan=False)
+
+
+def test_the_page_shows_hash_card_sizes_and_what_was_measured(model: Path) -> None:
+    facts = describe_model(model)
+    text = info_text(facts)
+    for shown in (facts["hash"], "# car", "31 in 2 parts", "acc_30", "model.safetensors"):
+        assert shown in text
+
+
+def test_a_changed_file_is_refused(model: Path) -> None:
+    with open(model / "model.safetensors", "r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x01")
+    with pytest.raises(CheckpointError, match="E_CKPT_HASH"):
+        describe_model(model)

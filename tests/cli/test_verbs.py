@@ -1,0 +1,167 @@
+"""Each verb hands its options to the library and shows what comes back."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from present.samples import found
+
+from featmesh.apps import bundled
+from featmesh.cli.main import execute
+
+
+@dataclass
+class FakeModel:
+    category: str = "car"
+    hash: str = "0123"
+
+
+@pytest.fixture
+def asked(fake_module) -> list[dict[str, Any]]:
+    """What the estimator was asked; it finds an object in every photo."""
+    calls: list[dict[str, Any]] = []
+
+    def estimate(model, photo, box=None, camera=None, task="pose", config=None, on_step=None):
+        calls.append({"model": model, "box": box, "camera": camera, "task": task})
+        return found(photo, maps=False)
+
+    def load(name: str) -> FakeModel:
+        calls.append({"loaded": name})
+        return FakeModel()
+
+    fake_module("featmesh.inference.estimator", estimate=estimate)
+    fake_module("featmesh.model.checkpoint", load=load)
+    return calls
+
+
+def write_photos(folder: Path, *names: str) -> list[str]:
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        Image.fromarray(np.full((90, 120, 3), 100, dtype=np.uint8)).save(folder / name)
+    return [str(folder / name) for name in names]
+
+
+def test_estimate_hands_on_box_and_focal_length(tmp_path: Path, asked) -> None:
+    paths = write_photos(tmp_path, "a.png")
+    words = ["--box", "-5", "2.5", "60", "70", "--focal-px", "150", "--out", str(tmp_path / "o")]
+    assert execute(["estimate", *paths, *words, "--model", "models/van"]) == 0
+    loaded, call = asked
+    assert loaded == {"loaded": "models/van"}
+    assert call["box"] == (-5.0, 2.5, 60.0, 70.0) and call["camera"].fx == 150
+    document = json.loads((tmp_path / "o" / "a" / "result.json").read_text("utf-8"))
+    assert document["model"]["name"] == "van"
+
+
+def test_estimate_prints_one_json_document(tmp_path: Path, asked, capsys) -> None:
+    paths = [*write_photos(tmp_path, "a.png"), str(tmp_path / "gone.png")]
+    assert execute(["estimate", *paths, "--json", "--out", str(tmp_path / "o")]) == 1
+    out, err = capsys.readouterr()
+    results = json.loads(out)["results"]
+    assert [r["objects"][0]["status"] for r in results] == ["ok", "bad_input"]
+    assert results[1]["objects"][0]["code"] == "E_IO"
+    assert err.startswith("featmesh: ") and "E_IO" in err
+
+
+def test_estimate_prints_a_table_and_writes_to_results(
+    tmp_path: Path, asked, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert execute(["estimate", *write_photos(tmp_path / "p", "a.png", "b.png")]) == 0
+    assert "34.4°" in capsys.readouterr().out
+    written = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.glob("results/*/*"))
+    names = ("overlay.png", "result.html", "result.json")
+    assert written == [f"results/{stem}/{name}" for stem in "ab" for name in names]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["a.jpg", "b.jpg", "--box", "0", "0", "9", "9"], "E_BOX: estimate: expected one photo"),
+        (["a.jpg", "--fov", "60", "--focal-px", "500"], "E_CAMERA: estimate: expected one of"),
+        ([], "E_IO: estimate: expected photos"),
+    ],
+)
+def test_options_that_do_not_go_together(words: list[str], told: str, capsys) -> None:
+    assert execute(["estimate", *words]) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--box", "1", "2", "3"], ["--task", "dance"], ["--fov", "x"]])
+def test_options_that_cannot_be_read_are_usage_errors(words: list[str], capsys) -> None:
+    with pytest.raises(SystemExit) as caught:
+        execute(["estimate", "a.jpg", *words])
+    assert caught.value.code == 2
+
+
+def test_demo_estimates_the_bundled_photos(
+    tmp_path: Path, asked, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [Path(path) for path in write_photos(tmp_path / "p", "a.png", "b.png")]
+    monkeypatch.setattr(bundled, "photos", lambda: paths)
+    monkeypatch.chdir(tmp_path)
+    assert execute(["demo"]) == 0
+    assert sorted(p.parent.name for p in tmp_path.glob("out/*/result.html")) == ["a", "b"]
+
+
+def test_train_hands_on_its_config(fake_module, tmp_path: Path) -> None:
+    given = []
+    fake_module("featmesh.learn.trainer", train=given.append)
+    words = ["--views", "a.json", "b.json", "--out", str(tmp_path), "--model.channels", "32"]
+    assert execute(["train", *words, "--seed", "7"]) == 0
+    (config,) = given
+    assert tuple(config.views) == ("a.json", "b.json")
+    assert (config.seed, config.model.channels) == (7, 32)
+
+
+def test_evaluate_prints_the_figures(asked, fake_module, tmp_path: Path, capsys) -> None:
+    metrics = {"pose": {"count": 2, "acc_30": 0.5, "median_deg": None}, "status": {"ok": 2}}
+    calls = []
+
+    def evaluate(model, views, out_dir, locate=False):
+        calls.append((model.category, views, out_dir, locate))
+        return metrics
+
+    fake_module("featmesh.evaluate.predict", evaluate=evaluate)
+    fake_module("featmesh.views.record", read_views=lambda path: [str(path)])
+    words = ["--model", "car", "--views", "v.json", "--out", str(tmp_path), "--locate"]
+    assert execute(["evaluate", *words]) == 0
+    assert calls == [("car", ["v.json"], tmp_path, True)]
+    assert "acc_30      0.5" in capsys.readouterr().out
+    assert execute(["evaluate", *words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == metrics
+
+
+@pytest.mark.parametrize(("words", "name"), [([], "car"), (["a"], "a"), (["--model", "b"], "b")])
+def test_info_takes_the_model_either_way(words: list[str], name: str, fake_module, capsys) -> None:
+    fake_module("featmesh.apps.info", describe_model=lambda m: {"name": m}, info_text=str)
+    assert execute(["info", *words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"name": name}
+
+
+def test_info_takes_one_model(capsys) -> None:
+    assert execute(["info", "a", "--model", "b"]) == 2
+    assert "expected one model" in capsys.readouterr().err
+
+
+def test_info_of_an_unknown_model_names_the_known(capsys) -> None:
+    assert execute(["info", "no_such_model"]) == 1
+    err = capsys.readouterr().err
+    assert "E_CKPT_NAME" in err and err.count("\n") == 1
+
+
+def test_doctor_tells_and_its_code_says_whether_it_works(
+    capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from featmesh.apps import doctor
+
+    checks = [doctor.Check("python", True, "3.13"), doctor.Check("torch", False, "gone", fix="pip")]
+    monkeypatch.setattr(doctor, "examine", lambda: checks)
+    assert execute(["doctor"]) == 1
+    assert "FAIL  torch" in capsys.readouterr().out
+    monkeypatch.setattr(doctor, "examine", lambda: checks[:1])
+    assert execute(["doctor", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ok"] is True

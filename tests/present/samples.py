@@ -1,0 +1,56 @@
+"""A photo and an estimate made by hand, for tests of what is shown and written."""
+
+import numpy as np
+import torch
+
+from featmesh.geometry.camera import Camera
+from featmesh.geometry.crop import Crop
+from featmesh.geometry.mesh import Mesh
+from featmesh.geometry.pose import Pose
+from featmesh.geometry.template import cuboid
+from featmesh.geometry.viewpoint import Viewpoint
+from featmesh.inference.describe import Estimate, Maps, Mode
+from featmesh.photo.photo import Photo
+
+HEIGHT, WIDTH = 90, 120
+
+
+def grey_photo(height: int = HEIGHT, width: int = WIDTH, value: int = 128) -> Photo:
+    return Photo(np.full((height, width, 3), value, dtype=np.uint8))
+
+
+def box_mesh() -> Mesh:
+    return cuboid((0.38, 0.86, 0.30), (2, 2, 2)).normalised()
+
+
+def seen(azimuth: float = 0.6, elevation: float = 0.2, distance: float = 3.0) -> Pose:
+    return Viewpoint(azimuth, elevation, 0.0, distance).to_pose()
+
+
+def found(photo: Photo, pose: Pose | None = None, maps: bool = True) -> Estimate:
+    camera, mesh, pose = photo.camera_or_assumed, box_mesh(), pose or seen()
+    pixels, _ = camera.project(pose.apply(mesh.vertices))
+    box = (*pixels.amin(0).tolist(), *pixels.amax(0).tolist())
+    turned = Pose(pose.R @ torch.diag(torch.tensor([-1.0, -1.0, 1.0]).double()), pose.t)
+    return Estimate(
+        "ok",
+        "car",
+        pose,
+        viewpoint=Viewpoint.from_pose(pose),
+        box=box,
+        score=0.25,
+        modes=(Mode(turned, 0.125),),
+        camera=camera,
+        seconds={"features": 0.5, "scan": 0.25},
+        warnings=("the focal length is assumed",),
+        mesh=mesh,
+        maps=some_maps(camera, box) if maps else None,
+    )
+
+
+def some_maps(camera: Camera, box: tuple[float, float, float, float]) -> Maps:
+    features = np.random.default_rng(0).standard_normal((4, 6, 5)).astype(np.float32)
+    score = np.linspace(-0.4, 0.4, 24, dtype=np.float32).reshape(4, 6)
+    score[0] = np.nan
+    pixels = np.full((32, 48, 3), 90, dtype=np.uint8)
+    return Maps(features, score, Crop.from_box(camera, box, (32, 48)), pixels)
