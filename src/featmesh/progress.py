@@ -4,7 +4,10 @@ import io
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO, TextIO, TypeVar, cast
+from typing import IO, TYPE_CHECKING, TextIO, TypeVar, cast
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 T = TypeVar("T")
 Stream = TextIO | io.TextIOBase
@@ -36,13 +39,7 @@ def track(
 
 
 def _bar(iterable: Iterable[T], total: int, label: str, stream: Stream) -> Iterator[T]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
-
-    rate = TextColumn("{task.fields[rate]}")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate)
-    with Progress(*columns, Remaining(), console=Console(file=cast("IO[str]", stream))) as progress:
+    with _live(stream) as progress:
         task = progress.add_task(label, total=total, rate="")
         start = time.monotonic()
         for done, item in enumerate(iterable, 1):
@@ -87,3 +84,64 @@ def _duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+class Meter:
+    """Progress of a loop that reports itself: a bar on a terminal, plain lines elsewhere.
+
+    Args:
+        label: what is being done.
+        total: steps in all.
+        done: steps done before.
+        stream: where to show it; default is the standard error output.
+    """
+
+    def __init__(self, label: str, total: int, done: int = 0, stream: Stream | None = None) -> None:
+        self.label, self.total, self.first = label, total, done
+        self.stream: Stream = sys.stderr if stream is None else stream
+        self.start = self.last = time.monotonic()
+        self.bar = _live(self.stream) if self.stream.isatty() else None
+        if self.bar is not None:
+            self.bar.start()
+            self.task = self.bar.add_task(label, total=total, completed=done, rate="")
+
+    def show(self, done: int, text: str) -> None:
+        """Show that ``done`` steps are done, with a few words about them."""
+        now = time.monotonic()
+        speed = _rate(done - self.first, now - self.start)
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, rate=f"{speed}  {text}")
+        elif now - self.last >= EVERY or done == self.total:
+            self.last = now
+            each = (now - self.start) / max(1, done - self.first)
+            left = _duration(each * (self.total - done))
+            _say(self.stream, f"{self.label}: {done}/{self.total}, {speed}, {left} left  {text}")
+
+    def note(self, text: str) -> None:
+        """Show a line that stays."""
+        if self.bar is not None:
+            self.bar.console.print(text)
+        else:
+            _say(self.stream, text)
+
+    def close(self) -> None:
+        """End the bar."""
+        if self.bar is not None:
+            self.bar.stop()
+
+
+def _live(stream: Stream) -> "Progress":
+    """Return a bar with count, remaining time and rate."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    rate = TextColumn("{task.fields[rate]}")
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Remaining(),
+        rate,
+    )
+    return Progress(*columns, console=Console(file=cast("IO[str]", stream)))

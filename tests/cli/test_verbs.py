@@ -109,9 +109,14 @@ def test_demo_estimates_the_bundled_photos(
 
 def test_train_hands_on_its_config(fake_module, tmp_path: Path) -> None:
     given = []
-    fake_module("featmesh.learn.trainer", train=given.append)
+
+    def train(config) -> int:
+        given.append(config)
+        return 130
+
+    fake_module("featmesh.learn.session", train=train)
     words = ["--views", "a.json", "b.json", "--out", str(tmp_path), "--model.channels", "32"]
-    assert execute(["train", *words, "--seed", "7"]) == 0
+    assert execute(["train", *words, "--seed", "7"]) == 130
     (config,) = given
     assert tuple(config.views) == ("a.json", "b.json")
     assert (config.seed, config.model.channels) == (7, 32)

@@ -1,6 +1,7 @@
 import html
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,12 @@ def test_without_a_pose_there_is_no_viewer(tmp_path: Path) -> None:
     page = written(tmp_path, Estimate("no_object", "car"))
     assert scene(page) is None
     assert "no object found" in page and len(Page(page).links) == 1
+
+
+def test_a_refused_pose_is_not_shown_but_its_score_is(tmp_path: Path) -> None:
+    page = written(tmp_path, replace(found(grey_photo()), status="no_object"))
+    assert scene(page) is None and "alt='Overlay'" not in page and "Azimuth" not in page
+    assert "0.250" in page and "alt='Score'" in page
 
 
 def test_a_refused_photo_shows_why(tmp_path: Path) -> None:

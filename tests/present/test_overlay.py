@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,8 +22,9 @@ def test_the_longer_side_is_at_most_1000(size: tuple[int, int], drawn: tuple[int
 
 
 def test_without_a_pose_the_photo_comes_back() -> None:
-    picture = overlay(grey_photo(), Estimate("no_object", "car"))
-    assert (picture == 128).all()
+    assert (overlay(grey_photo(), Estimate("no_object", "car")) == 128).all()
+    refused = replace(found(grey_photo()), status="no_object")
+    assert (overlay(grey_photo(), refused) == 128).all()
 
 
 def test_only_the_object_and_its_surroundings_are_drawn_on() -> None:

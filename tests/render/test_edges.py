@@ -94,7 +94,7 @@ def test_with_outlines_the_gradient_points_where_the_supersampled_loss_falls(see
     comparison = _Comparison(start, truth, seed)
     for cost, expected in zip(COSTS, comparison.expected(), strict=True):
         blind, whole = comparison.gradient(cost, outline=False), comparison.gradient(cost)
-        assert _cosine(whole, expected) > 0.99
+        assert _cosine(whole, expected) > 0.98
         assert _error(whole, expected) < 0.3
         assert _error(whole, expected) < 0.8 * _error(blind, expected)
 
@@ -148,10 +148,11 @@ def test_folds_of_one_surface_are_no_outlines():
 
     edge_gradient(points, faces, fragments, CAMERA, cost).backward()
     assert (points.grad == 0).all()
-    covered = fragments.covered.reshape(-1)
-    outside = torch.nn.functional.max_pool2d(1.0 - fragments.covered.double(), 3, 1, 1).reshape(-1)
-    assert seen[covered & (outside > 0)].double().mean() > 0.8  # the silhouette (less its corners)
-    assert seen[covered & (outside == 0)].double().mean() < 0.15  # own occlusions
+    empty = torch.nn.functional.pad(~fragments.covered[0], (1, 1, 1, 1))
+    beside = empty[:-2, 1:-1] | empty[2:, 1:-1] | empty[1:-1, :-2] | empty[1:-1, 2:]
+    covered, silhouette = fragments.covered.reshape(-1), beside.reshape(-1)
+    assert seen[covered & silhouette].all()
+    assert seen[covered & ~silhouette].double().mean() < 0.05  # the car's own occlusions
 
 
 def test_nothing_visible_gives_no_gradient():

@@ -156,9 +156,11 @@ def show(results: Sequence[PhotoResult]) -> None:
     table.add_column("written to", overflow="fold")
     for result in results:
         row = result.document["objects"][0]
-        angles = [_cell(row[key], ".1f", "°") for key in ("azimuth", "elevation", "theta")]
+        keys = ("azimuth", "elevation", "theta", "distance")
+        pose = [row[key] if result.estimate.has_pose else None for key in keys]
         spent = _cell(sum(result.document["seconds"].values()) or None, ".2f")
-        numbers = [*angles, _cell(row["distance"], ".2f"), _cell(row["score"], ".3f"), spent]
+        numbers = [*(_cell(v, ".1f", "°") for v in pose[:3]), _cell(pose[3], ".2f")]
+        numbers += [_cell(row["score"], ".3f"), spent]
         names = escape(result.path.name), escape(str(result.folder))
         table.add_row(names[0], row.get("code", row["status"]), *numbers, names[1])
     Console().print(table)

@@ -6,8 +6,7 @@ Arguments = TrainConfig
 
 
 def run(arguments: TrainConfig) -> int:
-    """Train, and write the model folder."""
-    from featmesh.learn.trainer import train
+    """Train, and write the model folder; stopped by Ctrl-C or SIGTERM, save and leave."""
+    from featmesh.learn.session import train
 
-    train(arguments)
-    return 0
+    return train(arguments)

@@ -59,8 +59,10 @@ def train(config: TrainConfig) -> int:
         log = _Log(folder / "log.jsonl", state, meter)
 
         def after_step(report: StepReport) -> None:
-            meter.show(report.step, f"loss {report.loss:.3f}  right {report.accuracy:.3f}"
-                       f"  val {log.validation:.3f}")
+            meter.show(
+                report.step,
+                f"loss {report.loss:.3f}  right {report.accuracy:.3f}  val {log.validation:.3f}",
+            )
             if report.step % config.save_every == 0:
                 save(state, steps)
 
@@ -83,8 +85,10 @@ def begin(config: TrainConfig) -> TrainState:
     missing = [k for k in missing if not k.endswith("num_batches_tracked")]
     if missing or unknown:
         raise CheckpointError(
-            "E_CKPT_CONFIG", f"train: expected the weights of a {config.model.backbone} trunk, got "
-            f"{len(missing)} missing and {len(unknown)} unknown; try: another --trunk")
+            "E_CKPT_CONFIG",
+            f"train: expected the weights of a {config.model.backbone} trunk, got "
+            f"{len(missing)} missing and {len(unknown)} unknown; try: another --trunk",
+        )
     return TrainState(config, template, backbone)
 
 
@@ -94,8 +98,10 @@ def _template(config: TrainConfig) -> Mesh:
     files = sorted(f for f in Path(config.cad).iterdir() if f.suffix in MESH_FILES)
     if not files:
         raise CheckpointError(
-            "E_MESH_EMPTY", f"train: expected CADs ({', '.join(MESH_FILES)}) in {config.cad}, got "
-            "none; try: --cad FOLDER")
+            "E_MESH_EMPTY",
+            f"train: expected CADs ({', '.join(MESH_FILES)}) in {config.cad}, got "
+            "none; try: --cad FOLDER",
+        )
     if len(files) == 1 and files[0].stem == "template":
         return read_mesh(files[0])
     return fit_template([read_mesh(f) for f in files], generator(config.seed, "template"))
@@ -131,8 +137,10 @@ def resume(state: TrainState, steps: Steps) -> None:
     wrong = sorted(k for k in now if json.dumps(now[k]) != json.dumps(then.get(k)))
     if wrong:
         raise FeatmeshError(
-            "E_CONFIG", f"train: expected the configuration {state.config.out} was begun with, got "
-            f"another {', '.join(wrong)}; try: another --out, or the old values")
+            "E_CONFIG",
+            f"train: expected the configuration {state.config.out} was begun with, got "
+            f"another {', '.join(wrong)}; try: another --out, or the old values",
+        )
     state.restore(step, tensors)
 
 
@@ -147,13 +155,21 @@ def write_model(state: TrainState, data: TrainData, folder: Path) -> CategoryMod
     draw = torch_generator(config.seed, "clutter")
     centres = cluster(state.queue, config.model.clutter_centres, draw)
     model = CategoryModel(
-        config.category, config.model, state.template, state.texture, centres, state.backbone.eval(),
-        extra={"training": {
-            "views": [Path(v).name for v in config.views],
-            "photos": [len(g) for g in data.groups],
-            "steps": state.step,
-            "seed": config.seed,
-        }})
+        config.category,
+        config.model,
+        state.template,
+        state.texture,
+        centres,
+        state.backbone.eval(),
+        extra={
+            "training": {
+                "views": [Path(v).name for v in config.views],
+                "photos": [len(g) for g in data.groups],
+                "steps": state.step,
+                "seed": config.seed,
+            }
+        },
+    )
     model.threshold = refusal_threshold(model, data.held_out)
     model.save(str(folder / "models" / config.category))
     return model
@@ -169,8 +185,12 @@ class _Log:
     def after_epoch(self, epoch: int, accuracy: float) -> None:
         """Write down the inner validation accuracy of a pass."""
         self.validation = accuracy
-        row = {"epoch": epoch, "step": self.state.step, "validation": round(accuracy, 5),
-               "time": round(time.time())}
+        row = {
+            "epoch": epoch,
+            "step": self.state.step,
+            "validation": round(accuracy, 5),
+            "time": round(time.time()),
+        }
         with self.path.open("a", encoding="utf-8") as out:
             out.write(json.dumps(row) + "\n")
         self.meter.note(f"pass {epoch}: inner validation {accuracy:.3f}")

@@ -97,19 +97,13 @@ def _numbers(estimate: Estimate, result: dict[str, Any]) -> list[tuple[str, str]
     numbers = [("Status", row["status"]), ("Category", row["category"])]
     if estimate.code:
         numbers.append(("Code", estimate.code))
-    for key, label, unit, digits in (
-        ("azimuth", "Azimuth", "°", 1),
-        ("elevation", "Elevation", "°", 1),
-        ("theta", "In-plane rotation", "°", 1),
-        (
-            "distance",
-            "Distance",
-            f" {row['t_unit']} units" if row["t_unit"] == "object" else " m",
-            2,
-        ),
-        ("score", "Score", "", 3),
-        ("confidence", "Confidence", "", 2),
-    ):
+    length = " m" if row["t_unit"] == "metre" else " object units"
+    shown = [("score", "Score", "", 3), ("confidence", "Confidence", "", 2)]
+    if estimate.has_pose:
+        angles = ("azimuth", "Azimuth"), ("elevation", "Elevation"), ("theta", "In-plane rotation")
+        turned = [(key, label, "°", 1) for key, label in angles]
+        shown = [*turned, ("distance", "Distance", length, 2), *shown]
+    for key, label, unit, digits in shown:
         if row[key] is not None:
             numbers.append((label, f"{row[key]:.{digits}f}{unit}"))
     numbers += [("Focal length", focal), ("Photo", f"{result['width']} x {result['height']} px")]
