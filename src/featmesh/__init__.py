@@ -28,7 +28,17 @@ _PUBLIC = {
     "render_and_compare": "inference.refine",
 }
 
-__all__ = sorted(_PUBLIC)
+__all__ = [
+    "Camera",
+    "Estimate",
+    "Photo",
+    "Pose",
+    "estimate",
+    "estimate_all",
+    "load",
+    "read_photo",
+    "render_and_compare",
+]
 
 
 def __getattr__(name: str) -> Any:

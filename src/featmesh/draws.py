@@ -1,4 +1,4 @@
-"""Random numbers keyed by (seed, purpose, epoch, sample index), never by call order (contracts 7)."""
+"""Random numbers keyed by (seed, purpose, epoch, index), never by call order (contracts 7)."""
 
 import hashlib
 

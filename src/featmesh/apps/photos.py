@@ -45,6 +45,7 @@ class Request:
         fov: horizontal field of view, degrees.
         camera_file: JSON with K, width, height.
         task: what to estimate.
+        length: real length of the object front to back, metres.
         allow_truncated: use what can be read of a truncated photo.
     """
 
@@ -53,6 +54,7 @@ class Request:
     fov: float | None = None
     camera_file: Path | None = None
     task: Literal["pose"] = "pose"
+    length: float | None = None
     allow_truncated: bool = False
 
 
@@ -102,13 +104,15 @@ def folders(paths: Sequence[Path], out: Path) -> list[Path]:
 
 def _estimate(model: Any, path: Path, request: Request) -> tuple[Photo | None, Estimate]:
     """Return the photo, if it can be read, and its estimate; what is wrong with it is a value."""
+    from featmesh.inference.config import EstimateConfig
     from featmesh.inference.estimator import estimate
 
     photo = None
     try:
         photo = read_photo(path, allow_truncated=request.allow_truncated)
         camera = camera_of(request, photo)
-        return photo, estimate(model, photo, box=request.box, camera=camera, task=request.task)
+        config = EstimateConfig(length=request.length)
+        return photo, estimate(model, photo, request.box, camera, request.task, config)
     except FeatmeshError as error:
         return photo, Estimate.refused(model.category, error)
     except (RuntimeError, ArithmeticError, ValueError, IndexError, MemoryError) as error:

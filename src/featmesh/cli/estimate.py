@@ -27,6 +27,8 @@ class Arguments:
     """Horizontal field of view in degrees."""
     camera: Path | None = None
     """Camera file: {"K": [[..]], "width": .., "height": ..}."""
+    length: float | None = None
+    """Real length of the object front to back, metres; with a known camera t is in metres."""
     out: Path = Path("results")
     """Folder to write to."""
     task: Literal["pose"] = "pose"
@@ -49,6 +51,7 @@ def run(arguments: Arguments) -> int:
         fov=arguments.fov,
         camera_file=arguments.camera,
         task=arguments.task,
+        length=arguments.length,
         allow_truncated=arguments.allow_truncated,
     )
     model, name = load(arguments.model), Path(arguments.model).name

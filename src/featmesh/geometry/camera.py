@@ -59,7 +59,7 @@ class Camera:
 
     @classmethod
     def from_fov(cls, horizontal: float, size: tuple[int, int]) -> "Camera":
-        """Return the centred camera whose picture spans ``horizontal`` radians from left to right."""
+        """Return the centred camera whose picture spans ``horizontal`` radians sideways."""
         if not 0 < horizontal < math.pi:
             raise _bad(
                 "a horizontal field of view inside (0, 180) degrees",

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -120,7 +121,7 @@ def read_mesh(path: str | Path) -> Mesh:
     if not path.is_file():
         raise InputError("E_IO", f"read_mesh(): expected a file, got {path}; try: check the path")
     try:
-        loaded = trimesh.load(path, force="mesh", process=False)
+        loaded: Any = trimesh.load(path, force="mesh", process=False)
         vertices, faces = np.asarray(loaded.vertices), np.asarray(loaded.faces)
     except (
         ValueError,

@@ -1,4 +1,4 @@
-"""Rigid transforms in SE(3), batched and differentiable: the pose of the object, ``cam_from_obj``."""
+"""Rigid transforms in SE(3), batched and differentiable: the object's ``cam_from_obj``."""
 
 from dataclasses import dataclass
 
@@ -102,5 +102,5 @@ class Pose:
         return points @ self.R.transpose(-1, -2) + self.t[..., None, :]
 
     def update(self, twist: Float[Tensor, "*batch 6"]) -> "Pose":
-        """Turn the object about its centre by ``twist[:3]`` (camera axes), shift it by ``twist[3:]``."""
+        """Turn the object about its centre by ``twist[:3]`` (camera axes), then shift it."""
         return Pose(so3_exp(twist[..., :3]) @ self.R, self.t + twist[..., 3:])

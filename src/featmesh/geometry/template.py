@@ -46,8 +46,8 @@ def cuboid(size: tuple[float, float, float], cells: tuple[int, int, int]) -> Mes
 
 def _side(n: np.ndarray, axis: int, side: int, u: int, v: int) -> tuple[np.ndarray, np.ndarray]:
     """Return one side's triangles as lattice points (t, 3, 3), and their chart coordinates."""
-    i, j = np.meshgrid(np.arange(n[u]), np.arange(n[v]), indexing="ij")
-    i, j = i.reshape(-1), j.reshape(-1)
+    grid = np.meshgrid(np.arange(n[u]), np.arange(n[v]), indexing="ij")
+    i, j = grid[0].reshape(-1), grid[1].reshape(-1)
 
     def corner(a: int, b: int) -> np.ndarray:
         point = np.zeros((len(i), 3), dtype=np.int64)

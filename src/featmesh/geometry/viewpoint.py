@@ -50,7 +50,9 @@ def angles_from_rotation(R: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batc
     upright = rotation_from_angles(azimuth, elevation, torch.zeros_like(azimuth))
     inplane = R @ upright.transpose(-1, -2)  # = flip Rz(theta) flip, a rotation about z by -theta
     theta = torch.atan2(inplane[..., 0, 1], inplane[..., 0, 0])
-    return torch.stack([torch.remainder(azimuth, 2 * math.pi), elevation, theta], -1)
+    azimuth = torch.remainder(azimuth, 2 * math.pi)
+    azimuth = torch.where(azimuth < 2 * math.pi, azimuth, 0.0)  # -1e-17 is rounded to a full turn
+    return torch.stack([azimuth, elevation, theta], -1)
 
 
 def ray_rotation(ray: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:

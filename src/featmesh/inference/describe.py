@@ -5,7 +5,7 @@ The same names in Python and in ``result.json`` (contracts 3); radians here, deg
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -194,30 +194,42 @@ def describe(
     mesh, unit = model.mesh(), 1.0
     if config.length is not None and lens.known:
         unit = config.length / float(mesh.extent[1])
-    box = _projected_box(mesh, pose, camera)
-    refused = model.threshold is not None and refined.evidence[0] < model.threshold
     scaled = Pose(pose.R, pose.t * unit)
-    others = _distinct_modes(poses, refined, unit)
-    energy = FusedEnergy(Comparison(trial.cells, mesh, model.texture))
-    in_crop = Pose(torch.from_numpy(refined.R[0]), torch.from_numpy(refined.t[0]))
-    score_map = energy.score_map(in_crop, float(refined.log_zoom[0]))
-    return Estimate(
-        "no_object" if refused or box is None else "ok",
+    score = float(refined.score[0])
+    estimate = Estimate(
+        "ok",
         model.category,
         scaled,
         "metre" if unit != 1.0 else "object",
         Viewpoint.from_pose(scaled),
-        box,
-        float(refined.evidence[0]),
+        _projected_box(mesh, pose, camera),
+        score,
         None,
-        others,
+        _distinct_modes(poses, refined, unit),
         camera,
         lens.source,
         dict(seconds),
         warnings,
         mesh=mesh.with_vertices(mesh.vertices * unit),
-        maps=Maps(trial.cells.features.numpy(), score_map, trial.crop, trial.pixels),
+        maps=Maps(trial.cells.features.numpy(), _score_map(model, trial), trial.crop, trial.pixels),
     )
+    if estimate.box is None or (model.threshold is not None and score < model.threshold):
+        return replace(
+            estimate,
+            status="no_object",
+            cam_from_obj=None,
+            viewpoint=None,
+            box=None,
+            modes=(),
+            mesh=None,
+        )
+    return estimate
+
+
+def _score_map(model: CategoryModel, trial: Trial) -> Float[np.ndarray, "h w"]:
+    """Return object minus clutter of each cell under the best pose, nan where it is not drawn."""
+    energy = FusedEnergy(Comparison(trial.cells, model.mesh(), model.texture))
+    return energy.score_map(trial.refined.pose, float(trial.refined.log_zoom[0]))
 
 
 def _in_photo(lens: Lens, trial: Trial, k: int) -> tuple[Pose, Camera]:

@@ -7,7 +7,7 @@ from featmesh.errors import InputError
 from featmesh.geometry.camera import Camera
 from featmesh.geometry.crop import Box, Crop, check_box
 from featmesh.model.category import CategoryModel
-from featmesh.photo.photo import Photo
+from featmesh.photo.photo import Photo, check_size, expect_photo
 from featmesh.photo.resize import resample
 from featmesh.stopwatch import Stopwatch
 
@@ -41,7 +41,7 @@ def estimate(
         on_step: told every step of the refinement.
 
     Raises:
-        InputError: E_PHOTO, E_BOX, E_CAMERA or E_TASK.
+        InputError: E_IMG_FORMAT, E_BOX, E_CAMERA or E_TASK.
     """
     config = config or EstimateConfig()
     clock = Stopwatch()
@@ -90,26 +90,13 @@ def _look(
 
 def _lens(photo: Photo, camera: Camera | None, task: str) -> Lens:
     """Return the camera of the whole photo, and whether it is more than an assumption."""
-    if not isinstance(photo, Photo):
-        shape = getattr(photo, "shape", None)
-        got = f"a {getattr(photo, 'dtype', type(photo).__name__)}"
-        got += f" array of shape {tuple(shape)}" if shape is not None else ""
-        raise InputError(
-            "E_PHOTO",
-            f"estimate(): expected a Photo (pixels uint8 (H, W, 3)), got {got}; "
-            "try: featmesh.read_photo",
-        )
+    expect_photo(photo, "estimate()")
     if task != "pose":
         raise InputError(
             "E_TASK", f"estimate(): expected task to be one of pose, got {task!r}; try: pose"
         )
     if camera is not None:
-        if (camera.height, camera.width) != (photo.height, photo.width):
-            raise InputError(
-                "E_CAMERA",
-                f"estimate(): expected the camera of a {photo.width}x{photo.height} "
-                f"photo, got one of {camera.width}x{camera.height}; try: Camera.from_K(K, (H, W))",
-            )
+        check_size(camera, photo.height, photo.width, "estimate()")
         return Lens(camera.checked(), "given")
     if photo.camera is not None:
         return Lens(photo.camera, photo.camera_source)

@@ -1,7 +1,7 @@
 """Where is the object? Templates slid over the feature maps of a whole photo at several scales.
 
 The look-up of :mod:`featmesh.inference.scan`, with the position free: a few coarse views of the
-template, each as cell offsets and anchors, are summed at every cell of every scale (spec 6.1, ours).
+template, each as cell offsets and anchors, are summed at every cell of every scale (ours).
 """
 
 import math
@@ -109,8 +109,10 @@ def spread_vertices(vertices: np.ndarray, count: int) -> np.ndarray:
 
 @compiled
 @no_type_check
-def _slide(gain, rows, columns, first, dy, dx, anchor, out, view):
+def _slide(gain, entries, out, view):
     """out[y, x] = best mean gain of any view centred there; view = which."""
+    first, dy, dx, anchor = entries
+    rows, columns = out.shape
     for y in range(rows):
         for x in range(columns):
             for k in range(first.shape[0] - 1):
@@ -172,7 +174,7 @@ def _at_scale(
     gain = (torch.maximum(flat @ texture.T, c) - c.clamp_min(0)) * cells.valid.reshape(-1, 1)
     best = np.zeros((rows, columns), np.float32)
     view = np.zeros((rows, columns), np.int32)
-    _slide(gain.numpy(), rows, columns, table.first, table.dy, table.dx, table.anchor, best, view)
+    _slide(gain.numpy(), (table.first, table.dy, table.dx, table.anchor), best, view)
     peaks = np.argsort(-best, axis=None)[:40]
     found = []
     for flat_index in peaks:

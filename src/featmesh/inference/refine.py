@@ -1,4 +1,4 @@
-"""Render-and-compare: the poses descend on the energy until the rendered features explain the photo.
+"""Render-and-compare: poses descend until the rendered features explain the photo.
 
 All starts advance together; after a third the best few go on, and Levenberg-Marquardt settles the
 last digits. Steps are in radians and shares of the distance, so that near and far objects alike

@@ -62,22 +62,7 @@ def draw_crop(
     matrix = _placement(sample.box, size, config, rng, flip)
     photo, matrix_photo = _coarser_source(photo, matrix)
     pixels, inside = _warp(photo, matrix_photo, size)
-    silhouette = Image.fromarray(sample.inside.astype(np.uint8) * 255)
-    if mask is not None:
-        scale = mask.width / silhouette.width
-        silhouette = mask.resize(
-            (silhouette.width * 2, silhouette.height * 2), Image.Resampling.BOX
-        )
-        del scale
-    width = Image.open(sample.image).width
-    to_outline = np.linalg.inv(matrix)
-    to_outline[:2] *= silhouette.width / width
-    outline = silhouette.transform(
-        (size[1] // 8, size[0] // 8),
-        Image.Transform.AFFINE,
-        tuple((to_outline @ np.diag([8.0, 8.0, 1.0]))[:2].reshape(-1)),
-        Image.Resampling.BILINEAR,
-    )
+    outline = _outline(sample, mask, matrix, size)
     anchors = sample.anchors @ matrix[:2, :2].T + matrix[:2, 2]
     visible = sample.visible.copy()
     if mask is not None:
@@ -87,7 +72,7 @@ def draw_crop(
     height_on_crop = (sample.box[3] - sample.box[1]) * abs(np.linalg.det(matrix[:2, :2])) ** 0.5
     if rng.random() < config.context:
         pixels = np.where(inside[..., None], pixels, _cover(scenery.pictures, size, rng))
-    object_cells = np.asarray(outline) > 60
+    object_cells = outline
     if rng.random() < config.occlude:
         pixels, hidden = _occlude(pixels, anchors[visible], scenery.pictures, rng)
         visible &= ~_mask_at(hidden, anchors)
@@ -96,6 +81,24 @@ def draw_crop(
     pixels = _recolour(pixels, rng)
     visible &= (anchors >= 0).all(1) & (anchors[:, 0] < size[1]) & (anchors[:, 1] < size[0])
     return TrainCrop(pixels, anchors.astype(np.float32), visible, ~object_cells)
+
+
+def _outline(
+    sample: Sample, mask: Image.Image | None, matrix: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """Return which cells of the crop show some of the object: by its mask, or the template's."""
+    if mask is None:
+        source = Image.fromarray(sample.inside.astype(np.uint8) * 255)
+        with Image.open(sample.image) as photo:
+            shrink = source.width / photo.width
+    else:
+        shrink = 128 / max(mask.size)
+        small = (max(1, round(mask.width * shrink)), max(1, round(mask.height * shrink)))
+        source = mask.resize(small, Image.Resampling.BOX)
+    back = np.diag([shrink, shrink, 1.0]) @ np.linalg.inv(matrix) @ np.diag([8.0, 8.0, 1.0])
+    cells = (size[1] // 8, size[0] // 8)
+    affine, bilinear = Image.Transform.AFFINE, Image.Resampling.BILINEAR
+    return np.asarray(source.transform(cells, affine, tuple(back[:2].reshape(-1)), bilinear)) > 60
 
 
 def _placement(

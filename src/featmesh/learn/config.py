@@ -46,7 +46,7 @@ class TrainConfig:
     trunk: str = ""
     """safetensors file the trunk starts from; default: the trunk of the bundled model"""
     backgrounds: str = ""
-    """folder of pictures without the object: occluders and context; default: the views' own corners"""
+    """folder of pictures without the object: occluders and context; default: blurred views"""
     epochs: int = 8
     """passes"""
     samples_per_epoch: int = 6000

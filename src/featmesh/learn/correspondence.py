@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from featmesh.errors import DatasetError
 from featmesh.geometry.mesh import Mesh
 from featmesh.geometry.viewpoint import angles_from_rotation, ray_rotation
 from featmesh.render.kernels import coverage
@@ -55,10 +56,10 @@ def sample_of(view: View, template: Mesh) -> Sample:
     vertices, faces = template.vertices.numpy(), template.faces.numpy().astype(np.int32)
     if view.K is not None and view.t is not None:
         points, depth, box = _known_camera(view, vertices)
-        seen_along = ray_rotation(torch.from_numpy(view.t)).numpy() @ view.R
+        seen_along = ray_rotation(torch.from_numpy(view.t)).numpy() @ _rotation(view)
     else:
         points, depth, box = _fitted_camera(view, vertices)
-        seen_along = view.R
+        seen_along = _rotation(view)
     visible, inside = _visibility(points, depth, faces, view.height, view.width)
     azimuth = float(angles_from_rotation(torch.from_numpy(np.asarray(seen_along)))[0])
     return Sample(
@@ -74,6 +75,15 @@ def sample_of(view: View, template: Mesh) -> Sample:
     )
 
 
+def _rotation(view: View) -> np.ndarray:
+    if view.R is None:
+        raise DatasetError(
+            "E_VIEWS",
+            f"sample_of(): expected a view with R, got record {view.index} without; try: label it",
+        )
+    return view.R
+
+
 def _known_camera(
     view: View, vertices: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float, float]]:
@@ -84,7 +94,7 @@ def _known_camera(
     unit = 1.0
     if view.t_unit == "metre" and view.dimensions_lhw is not None:
         unit = float(np.linalg.norm(view.dimensions_lhw))
-    camera_points = vertices @ view.R.T + np.asarray(view.t) / unit
+    camera_points = vertices @ _rotation(view).T + np.asarray(view.t) / unit
     depth = np.maximum(camera_points[:, 2], 1e-3)
     K = np.asarray(view.K)
     points = camera_points[:, :2] / depth[:, None] * [K[0, 0], K[1, 1]] + K[:2, 2]
@@ -97,9 +107,10 @@ def _fitted_camera(
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float, float]]:
     x0, y0, x1, y1 = view.box_or_image
     distance = max(view.distance or 2.0, NEAREST)
+    R = _rotation(view)
 
     def project(height: float) -> tuple[np.ndarray, np.ndarray]:
-        camera_points = (vertices * [1, 1, height]) @ view.R.T + [0, 0, distance]
+        camera_points = (vertices * [1, 1, height]) @ R.T + [0, 0, distance]
         return camera_points[:, :2] / camera_points[:, 2:], camera_points[:, 2]
 
     low, high = 0.75, 1.6

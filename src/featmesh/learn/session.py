@@ -16,11 +16,11 @@ from typing import Any
 import torch
 
 from featmesh.config import config_to_dict
+from featmesh.draws import generator
 from featmesh.errors import CheckpointError, FeatmeshError
 from featmesh.files import read_tensors, sha256_of
 from featmesh.geometry.mesh import Mesh, read_mesh
 from featmesh.geometry.template import fit_template
-from featmesh.draws import generator
 from featmesh.model.backbones import build_backbone
 from featmesh.model.category import CategoryModel
 from featmesh.model.checkpoint import load

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from featmesh.errors import BackendUnavailable
+from featmesh.errors import BackendUnavailable, InputError
 
 from .config import ModelConfig
 from .efficientnet import IMAGENET_MEAN, IMAGENET_STD, EfficientNetLite0
@@ -72,9 +72,21 @@ class Backbone(nn.Module):
     def __init__(self, trunk: nn.Module, head: nn.Module, config: ModelConfig) -> None:
         super().__init__()
         self.trunk, self.head, self.stride = trunk, head, config.stride
+        self.multiple: int = trunk.multiple  # type: ignore[assignment]
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c p q"]:
-        """Return the feature map of pixels with values 0..255, sides multiples of the trunk's."""
+        """Return the feature map of pixels with values 0..255, sides multiples of the trunk's.
+
+        Raises:
+            InputError: E_SHAPE for other sides: the cells would no longer lie where they should.
+        """
+        sides, multiple = tuple(pixels.shape[-2:]), self.multiple
+        if any(side < multiple or side % multiple for side in sides):
+            raise InputError(
+                "E_SHAPE",
+                f"backbone: expected sides that are multiples of {multiple}, got "
+                f"{sides[0]} x {sides[1]}; try: pad the picture, or another crop size",
+            )
         x = normalise(pixels).contiguous(memory_format=torch.channels_last)
         return self.head(self.trunk(x)).float()
 
@@ -114,4 +126,7 @@ def build_backbone(config: ModelConfig) -> Backbone:
             f"build_backbone(): expected one of {', '.join(BACKBONES)}, "
             f"got {config.backbone!r}; try: one of these",
         )
-    return BACKBONES[config.backbone](config).to(memory_format=torch.channels_last)
+    backbone = BACKBONES[config.backbone](config)
+    # the fast layout of convolutions on a CPU
+    backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return backbone

@@ -45,7 +45,7 @@ class FeatureMap:
 
 @dataclass
 class CategoryModel:
-    """One category: a mesh whose surface carries a neural texture, and the network that reads photos.
+    """One category: a mesh whose surface carries a neural texture, and the network.
 
     Attributes:
         category: PASCAL3D+ name, e.g. ``car``.
@@ -156,30 +156,49 @@ class CategoryModel:
         """Return the model of a checked model folder."""
         config = config_from_dict(ModelConfig, files.config)
         backbone = build_backbone(config)
-        state = {f"trunk.{k}": v for k, v in files.trunk.items()}
-        state |= {k: v for k, v in files.tensors.items() if k.startswith("head.")}
-        missing, unexpected = backbone.load_state_dict(state, strict=False)
-        missing = [k for k in missing if not k.endswith("num_batches_tracked")]
-        if missing or unexpected:
-            raise CheckpointError(
-                "E_CKPT_CONFIG",
-                f"load(): expected the tensors of {config.backbone}, got "
-                f"{len(missing)} missing ({missing[:3]}) and {len(unexpected)} unknown "
-                f"({unexpected[:3]}); try: fetch the model folder again",
-            )
+        _fill(backbone, files)
         t = files.tensors
-        template = Mesh(
-            t["template.vertices"].double(), t["template.faces"].long(), t.get("template.uv")
-        ).checked("load(): template")
-        backbone.eval()
+        missing = [k for k in PARTS if k not in t]
+        if missing:
+            raise _unfit(f"no {', '.join(missing)}")
+        vertices, faces = t["template.vertices"].double(), t["template.faces"].long()
+        template = Mesh(vertices, faces, t.get("template.uv")).checked("load(): template")
+        texture, clutter = t["texture"].float(), t["clutter"].float()
+        if texture.shape != (len(vertices), config.channels) or clutter.shape[1] != config.channels:
+            raise _unfit(f"texture {tuple(texture.shape)} for {len(vertices)} vertices")
+        threshold = files.extra.get("threshold")
         return cls(
             files.category,
             config,
             template,
-            t["texture"].float(),
-            t["clutter"].float(),
-            backbone,
-            files.extra.get("threshold"),
+            texture,
+            clutter,
+            backbone.eval(),
+            threshold,
             files.hash,
             dict(files.extra),
         )
+
+
+PARTS = ("template.vertices", "template.faces", "texture", "clutter")
+
+
+def _fill(backbone: Backbone, files: ModelFiles) -> None:
+    """Give the network its weights, all of them and no others."""
+    state = {f"trunk.{k}": v for k, v in files.trunk.items()}
+    state |= {k: v for k, v in files.tensors.items() if k.startswith("head.")}
+    try:
+        missing, unknown = backbone.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # shapes that do not fit
+        raise _unfit(str(error).splitlines()[-1].strip()) from error
+    missing = [k for k in missing if not k.endswith("num_batches_tracked")]
+    if missing or unknown:
+        raise _unfit(f"missing {missing[:3]}, unknown {unknown[:3]}")
+
+
+def _unfit(got: str) -> CheckpointError:
+    return CheckpointError(
+        "E_CKPT_CONFIG",
+        f"load(): expected tensors that fit the configuration, got {got}; "
+        "try: fetch the model folder again",
+    )

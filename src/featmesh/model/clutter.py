@@ -14,7 +14,7 @@ def push(queue: Float[Tensor, "m c"], features: Float[Tensor, "n c"]) -> Float[T
 def cluster(
     features: Float[Tensor, "m c"], k: int, generator: torch.Generator, steps: int = 30
 ) -> Float[Tensor, "k c"]:
-    """Return ``k`` unit centres of unit features by spherical k-means (ours; spec 2.7 takes the mean).
+    """Return ``k`` unit centres of features by spherical k-means (ours; spec 2.7: the mean).
 
     Empty clusters keep their centre.
     """

@@ -1,4 +1,4 @@
-"""The neural texture: one learned unit vector for every anchor on the template's surface (spec 2.7).
+"""The neural texture: one learned unit vector for every anchor on the surface (spec 2.7).
 
 Anchors are the template's vertices: between them the texture is interpolated over the face, and a
 deformation of the template carries it along without changing it.

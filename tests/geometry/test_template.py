@@ -1,0 +1,119 @@
+"""Claims about templates: closed, wound outwards, exactly mirror-symmetric, whatever the CADs are."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from featmesh.draws import generator
+from featmesh.geometry.mesh import Mesh
+from featmesh.geometry.template import cuboid, fit_template, mirror_index, stretch
+
+FLIP = torch.tensor([-1.0, 1.0, 1.0], dtype=torch.float64)
+
+
+def face_set(faces):
+    """Faces as a set, the first corner the smallest: winding counts, order does not."""
+    turned = [tuple(np.roll(f, -int(np.argmin(f)))) for f in faces.numpy()]
+    return set(turned)
+
+
+def assert_symmetric(mesh):
+    mirror = mirror_index(mesh)
+    assert torch.equal(mirror[mirror], torch.arange(len(mirror)))
+    assert torch.equal(mesh.vertices[mirror], mesh.vertices * FLIP)
+    mirrored = mirror[mesh.faces].flip(1)  # a mirror turns the winding
+    assert face_set(mirrored) == face_set(mesh.faces)
+
+
+@pytest.mark.parametrize("cells", [(2, 1, 1), (2, 3, 4), (4, 6, 3), (12, 28, 10)])
+def test_cuboid(cells):
+    nx, ny, nz = cells
+    mesh = cuboid((0.4, 0.8, 0.3), cells)
+    quads = 2 * (nx * ny + ny * nz + nz * nx)
+    assert len(mesh.faces) == 2 * quads
+    assert len(mesh.vertices) == quads + 2  # Euler: V - E + F = 2 of quads, E = 2 F
+    assert mesh.is_watertight()
+    assert mesh.volume == pytest.approx(0.4 * 0.8 * 0.3)
+    torch.testing.assert_close(mesh.extent, torch.tensor([0.4, 0.8, 0.3], dtype=torch.float64))
+    assert_symmetric(mesh)
+    mesh.checked()
+
+
+def test_texture_coordinates_of_a_cuboid_do_not_overlap():
+    mesh = cuboid((0.4, 0.8, 0.3), (4, 6, 3))
+    uv = mesh.uv.double()
+    assert uv.shape == (len(mesh.faces), 3, 2)
+    assert bool(((uv > 0) & (uv < 1)).all())
+    a, b = uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0]
+    area = (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).abs() / 2
+    assert float(area.min()) > 0
+    assert float(area.sum()) == pytest.approx(0.96**2, rel=1e-4)  # all six charts, nothing twice
+    middle = uv.mean(1)
+    chart = (middle * torch.tensor([3.0, 2.0])).floor()
+    # side 3: axis x y z; two sides each; every triangle in the chart of its own side
+    side = mesh.corners.mean(1) / (mesh.extent / 2)
+    axis = side.abs().argmax(1)
+    assert torch.equal(chart[:, 0].long(), axis)
+    positive = side.gather(1, axis[:, None])[:, 0] > 0
+    assert torch.equal(chart[:, 1] > 0, positive)
+
+
+def open_box(size, shift=0.0):
+    """A box without a bottom, half of its faces doubled, unwelded, not centred."""
+    mesh = cuboid(size, (2, 4, 2))
+    middle = mesh.corners.mean(1)
+    faces = mesh.faces[middle[:, 2] > -0.499 * size[2]]
+    assert len(faces) < len(mesh.faces)
+    faces = torch.cat([faces, faces[::2], faces[::3].flip(1)])
+    corners = mesh.vertices[faces].reshape(-1, 3) + shift
+    broken = Mesh(corners, torch.arange(len(corners)).reshape(-1, 3))
+    assert not broken.is_watertight()
+    return broken
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    boxes = [open_box((0.4, 0.86, 0.32)), open_box((0.44, 0.84, 0.3), shift=3.0)]
+    return fit_template(boxes, generator(0, "template"))
+
+
+def test_a_fitted_template_is_whole(fitted):
+    assert fitted.is_watertight()
+    assert 1000 <= len(fitted.vertices) <= 2500
+    assert fitted.volume > 0
+    assert_symmetric(fitted)
+    assert fitted.uv is not None and len(fitted.uv) == len(fitted.faces)
+    fitted.checked()
+
+
+def test_a_fitted_template_is_centred_with_diagonal_1(fitted):
+    assert float(fitted.extent.norm()) == pytest.approx(1)
+    low, high = fitted.vertices.amin(0), fitted.vertices.amax(0)
+    torch.testing.assert_close(low, -high, atol=1e-12, rtol=0)
+
+
+def test_a_fitted_template_has_the_mean_size(fitted):
+    sizes = torch.tensor([[0.4, 0.86, 0.32], [0.44, 0.84, 0.3]], dtype=torch.float64)
+    mean = (sizes / sizes.norm(dim=1, keepdim=True)).mean(0)
+    ratio = fitted.extent / mean
+    assert bool(((ratio > 0.9) & (ratio < 1.1)).all()), ratio
+    assert fitted.volume == pytest.approx(float(mean.prod()), rel=0.2)
+
+
+def test_a_fitted_template_repeats(fitted):
+    again = fit_template(
+        [open_box((0.4, 0.86, 0.32)), open_box((0.44, 0.84, 0.3), shift=3.0)],
+        generator(0, "template"),
+    )
+    assert torch.equal(again.vertices, fitted.vertices)
+
+
+def test_stretch():
+    mesh = cuboid((0.4, 0.8, 0.3), (2, 3, 4))
+    grown = stretch(mesh, torch.tensor([2.0, 1.0, 0.5]))
+    torch.testing.assert_close(
+        grown.extent, torch.tensor([0.8, 0.8, 0.15], dtype=torch.float64)
+    )
+    assert grown.volume == pytest.approx(math.prod((0.8, 0.8, 0.15)))
