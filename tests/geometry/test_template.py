@@ -1,4 +1,4 @@
-"""Claims about templates: closed, wound outwards, exactly mirror-symmetric, whatever the CADs are."""
+"""Claims about templates: closed, wound outwards, exactly mirror-symmetric."""
 
 import math
 
@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from featmesh.draws import generator
+from featmesh.errors import InputError
 from featmesh.geometry.mesh import Mesh
 from featmesh.geometry.template import cuboid, fit_template, mirror_index, stretch
 
@@ -102,6 +103,19 @@ def test_a_fitted_template_has_the_mean_size(fitted):
     assert fitted.volume == pytest.approx(float(mean.prod()), rel=0.2)
 
 
+def test_wide_and_high_objects_are_not_cut_off():
+    fitted = fit_template([cuboid((0.8, 0.3, 0.1), (2, 1, 1))], generator(0, "template"))
+    wanted = torch.tensor([0.8, 0.3, 0.1], dtype=torch.float64)
+    torch.testing.assert_close(fitted.extent, wanted / wanted.norm(), atol=0.03, rtol=0)
+
+
+def test_a_flat_mesh_is_no_object():
+    sheet = torch.tensor([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], dtype=torch.float64)
+    with pytest.raises(InputError, match=r"fit_template\(\): expected meshes that enclose") as got:
+        fit_template([Mesh(sheet, torch.tensor([[0, 1, 2], [0, 2, 3]]))], generator(0, "t"))
+    assert got.value.code == "E_MESH_EMPTY"
+
+
 def test_a_fitted_template_repeats(fitted):
     again = fit_template(
         [open_box((0.4, 0.86, 0.32)), open_box((0.44, 0.84, 0.3), shift=3.0)],
@@ -113,7 +127,5 @@ def test_a_fitted_template_repeats(fitted):
 def test_stretch():
     mesh = cuboid((0.4, 0.8, 0.3), (2, 3, 4))
     grown = stretch(mesh, torch.tensor([2.0, 1.0, 0.5]))
-    torch.testing.assert_close(
-        grown.extent, torch.tensor([0.8, 0.8, 0.15], dtype=torch.float64)
-    )
+    torch.testing.assert_close(grown.extent, torch.tensor([0.8, 0.8, 0.15], dtype=torch.float64))
     assert grown.volume == pytest.approx(math.prod((0.8, 0.8, 0.15)))

@@ -131,8 +131,9 @@ def read_mesh(path: str | Path) -> Mesh:
         AttributeError,
         UnicodeDecodeError,
     ) as error:
+        index = any(words in str(error) for words in ("face index", "out of bounds"))
         raise InputError(
-            "E_MESH_EMPTY",
+            "E_MESH_INDEX" if index else "E_MESH_EMPTY",
             f"read_mesh(): expected a mesh, got {path.name} ({error}); "
             "try: export it again as OBJ or PLY",
         ) from error

@@ -11,12 +11,15 @@ from jaxtyping import Float, Int
 from scipy import ndimage
 from torch import Tensor
 
+from featmesh.errors import InputError
+
 from .mesh import Mesh
 
 VOXEL = 0.0125  # object units; a car's roof pillar is about two voxels
 SAMPLES = 400_000  # surface points per CAD: some 30 a voxel, so that walls have no pinholes
 CLOSE = 3  # voxels; seals gaps between unwelded parts
-PAD = 8  # voxels around the unit box
+PAD = 8  # voxels around the meshes
+LEAKY = 0.6  # a mesh that encloses less than this share of what it walls off is open
 
 
 def cuboid(size: tuple[float, float, float], cells: tuple[int, int, int]) -> Mesh:
@@ -36,7 +39,7 @@ def cuboid(size: tuple[float, float, float], cells: tuple[int, int, int]) -> Mes
             charts.append((uv + np.array([axis, side])) / np.array([3.0, 2.0]))
     corners = np.concatenate(lattice).reshape(-1, 3)
     points, index = np.unique(corners, axis=0, return_inverse=True)
-    vertices = (points / n - 0.5) * np.array(size)
+    vertices = (points - n / 2) / n * np.array(size)  # exactly symmetric; points / n - .5 is not
     return Mesh(
         torch.from_numpy(vertices),
         torch.from_numpy(index.reshape(-1, 3).astype(np.int64)),
@@ -74,41 +77,65 @@ def _side(n: np.ndarray, axis: int, side: int, u: int, v: int) -> tuple[np.ndarr
     return np.concatenate(quads), np.concatenate(charts)
 
 
-def signed_distance(mesh: Mesh, rng: np.random.Generator) -> np.ndarray:
+def signed_distance(
+    mesh: Mesh, shape: tuple[int, int, int], rng: np.random.Generator
+) -> np.ndarray:
     """Return the signed distance field of the solid a (possibly open) mesh encloses.
 
-    The surface is sampled into voxels, gaps are closed, what the outside cannot reach is solid.
+    The surface is sampled into voxels, gaps are closed, what the outside cannot reach is solid. Of
+    a mesh that encloses little, what is walled off on five of six sides is: a car without floor.
 
     Args:
         mesh: normalised mesh (diagonal 1, centred).
+        shape: voxels along x, y, z, the centre of the mesh in their middle (:func:`grid_shape`).
         rng: draws the surface samples.
 
     Returns:
-        Field on the grid of :func:`grid_points`, object units, negative inside.
+        Field at the voxel centres, object units, negative inside.
     """
     points = mesh.sample_surface(SAMPLES, rng).numpy()
-    shape = _grid_shape()
     cell = np.floor(points / VOXEL).astype(int) + np.array(shape) // 2
     shell = np.zeros(shape, dtype=bool)
-    cell = cell[((cell >= 0) & (cell < np.array(shape))).all(1)]
     shell[tuple(cell.T)] = True
-    ball = ndimage.iterate_structure(ndimage.generate_binary_structure(3, 1), CLOSE)
-    closed = ndimage.binary_closing(shell, ball)
+    cross = ndimage.generate_binary_structure(3, 1)
+    closed = ndimage.binary_closing(shell, ndimage.iterate_structure(cross, CLOSE))
     solid = ndimage.binary_fill_holes(closed)
-    solid = ndimage.binary_opening(solid, ndimage.generate_binary_structure(3, 1))
+    walled = ndimage.binary_fill_holes(closed | _walled(closed))
+    if solid.sum() < LEAKY * walled.sum():
+        solid = walled
+    solid = ndimage.binary_opening(solid, cross)
+    if not solid.any():
+        raise InputError(
+            "E_MESH_EMPTY",
+            "fit_template(): expected meshes that enclose a volume, got one that encloses none; "
+            "try: leave out flat meshes",
+        )
     outside = ndimage.distance_transform_edt(~solid)
     inside = ndimage.distance_transform_edt(solid)
     return ((outside - inside) * VOXEL).astype(np.float32)
 
 
-def _grid_shape() -> tuple[int, int, int]:
-    half = int(np.ceil(0.5 / VOXEL)) + PAD
-    return (half, 2 * half, half)  # x and z extents of a unit-diagonal object stay below .7
+def _walled(shell: np.ndarray) -> np.ndarray:
+    """Return the voxels that meet the shell along five or six of the axes' directions."""
+    sides = np.zeros(shell.shape, dtype=np.int8)
+    for axis in range(shell.ndim):
+        sides += np.maximum.accumulate(shell, axis=axis)
+        sides += np.flip(np.maximum.accumulate(np.flip(shell, axis), axis=axis), axis)
+    return sides >= 5
+
+
+def grid_shape(meshes: list[Mesh]) -> tuple[int, int, int]:
+    """Return the voxels along x, y, z in which all normalised meshes fit, with room around."""
+    farthest = torch.stack([mesh.corners.abs().amax((0, 1)) for mesh in meshes]).amax(0).numpy()
+    x, y, z = 2 * (np.ceil(farthest / VOXEL).astype(int) + PAD)
+    return int(x), int(y), int(z)
 
 
 def mean_field(meshes: list[Mesh], rng: np.random.Generator) -> np.ndarray:
-    """Return the mean signed distance field of normalised meshes, mirrored in x and averaged."""
-    field = np.mean([signed_distance(mesh.normalised(), rng) for mesh in meshes], axis=0)
+    """Return the mean signed distance field of meshes, normalised, mirrored in x and averaged."""
+    normal = [mesh.normalised() for mesh in meshes]
+    shape = grid_shape(normal)
+    field = np.mean([signed_distance(mesh, shape, rng) for mesh in normal], axis=0)
     return (field + field[::-1]) / 2
 
 
@@ -177,6 +204,9 @@ def fit_template(
         meshes: CADs of the category in the object frame, of any topology.
         rng: draws the surface samples.
         cells: grid cells of the starting cuboid along x, y, z.
+
+    Raises:
+        InputError: E_MESH_EMPTY where a mesh encloses no volume.
     """
     field = mean_field(meshes, rng)
     solid = np.argwhere(field < 0)

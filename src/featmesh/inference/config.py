@@ -1,6 +1,6 @@
 """How a pose is searched for: torch-free."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 EnergyForm = Literal["cosine", "truncated", "l2"]
@@ -58,7 +58,7 @@ class RefineConfig:
 class LocateConfig:
     """Where is the object, when no box is given."""
 
-    sides: tuple[int, ...] = (672, 448, 320, 224)
+    sides: tuple[int, ...] = (672, 480, 336, 240, 160)
     """longer sides of the photo at which its features are taken, pixels"""
     azimuths: int = 16
     """views of the template that are slid over the maps"""
@@ -68,8 +68,14 @@ class LocateConfig:
     """longer side of the slid template, cells"""
     anchors: int = 320
     """anchors looked up"""
-    candidates: int = 4
+    area_power: float = 0.5
+    """candidates are ranked by mean gain times their share of the photo to this power"""
+    candidates: int = 3
     """boxes that are looked at closely"""
+    glance_starts: int = 4
+    """starts of that look"""
+    glance_steps: int = 30
+    """steps of that look"""
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,13 @@ class EstimateConfig:
     """finding the object"""
     length: float | None = None
     """real length of the object front to back, metres; with a known camera t is then in metres"""
+
+
+def glance_config(config: EstimateConfig) -> EstimateConfig:
+    """Return the settings of a first, short look at a box."""
+    scan = replace(config.scan, starts=config.locate.glance_starts)
+    refine = replace(config.refine, steps=config.locate.glance_steps, polish=0)
+    return replace(config, scan=scan, refine=refine)
 
 
 def nemo_config() -> EstimateConfig:

@@ -202,7 +202,7 @@ def describe(
         scaled,
         "metre" if unit != 1.0 else "object",
         Viewpoint.from_pose(scaled),
-        _projected_box(mesh, pose, camera),
+        _box_of(mesh, pose, camera),
         score,
         None,
         _distinct_modes(poses, refined, unit),
@@ -243,9 +243,14 @@ def _in_photo(lens: Lens, trial: Trial, k: int) -> tuple[Pose, Camera]:
     return Crop.from_box(camera, trial.crop.box, (seen.height, seen.width)).to_photo(pose), camera
 
 
-def _projected_box(
-    mesh: Mesh, pose: Pose, camera: Camera
+def projected_box(
+    model: CategoryModel, lens: Lens, trial: Trial
 ) -> tuple[float, float, float, float] | None:
+    """Return the box of the mesh under a trial's best pose, clipped to the photo, or None."""
+    return _box_of(model.mesh(), *_in_photo(lens, trial, 0))
+
+
+def _box_of(mesh: Mesh, pose: Pose, camera: Camera) -> tuple[float, float, float, float] | None:
     """Return the box of the projected mesh, clipped to the photo; None where it lies outside."""
     points, in_front = camera.project(pose.apply(mesh.vertices))
     points = points[in_front]

@@ -11,9 +11,9 @@ from featmesh.photo.photo import Photo, check_size, expect_photo
 from featmesh.photo.resize import resample
 from featmesh.stopwatch import Stopwatch
 
-from .config import EstimateConfig
-from .describe import Estimate, Lens, Trial, describe
-from .locate import locate
+from .config import EstimateConfig, glance_config
+from .describe import Estimate, Lens, Trial, describe, projected_box
+from .locate import locate, share
 from .refine import RefineStep, render_and_compare
 from .scan import Starts, scan
 from .tables import pose_table, slide_table
@@ -45,23 +45,31 @@ def estimate(
     """
     config = config or EstimateConfig()
     clock = Stopwatch()
-    lens = _lens(photo, camera, task)
-    boxes, warnings = _boxes(model, photo, box, config, clock)
-    trials = [_look(model, photo, lens, b, config, clock, on_step) for b in boxes]
-    best = max(trials, key=lambda trial: trial.refined.evidence[0])
-    return describe(model, photo, lens, best, config, clock.seconds, warnings)
+    lens, warnings = _lens(photo, camera, task), ()
+    if box is None:
+        box = _find(model, photo, lens, config, clock)
+    else:
+        box, clipped = check_box(box, photo.height, photo.width)
+        warnings = ("box clipped to the photo",) if clipped else ()
+    trial = _look(model, photo, lens, box, config, clock, on_step)
+    return describe(model, photo, lens, trial, config, clock.seconds, warnings)
 
 
-def _boxes(
-    model: CategoryModel, photo: Photo, box: Box | None, config: EstimateConfig, clock: Stopwatch
-) -> tuple[list[Box], tuple[str, ...]]:
-    """Locate: the boxes worth a close look; with a box given, that one."""
-    if box is not None:
-        clipped, changed = check_box(box, photo.height, photo.width)
-        return [clipped], ("box clipped to the photo",) if changed else ()
+def _find(
+    model: CategoryModel, photo: Photo, lens: Lens, config: EstimateConfig, clock: Stopwatch
+) -> Box:
+    """Locate: glance at the likeliest boxes; the pose found in the best one says where it is."""
     with clock("locate"):
-        found = locate(photo, model, slide_table(model, config.locate), config.locate)
-    return [candidate.box for candidate in found], ()
+        table = slide_table(model, config.locate)
+        found = locate(photo, model, table, config.locate)
+    glance = glance_config(config)
+    trials = [_look(model, photo, lens, c.box, glance, clock, None) for c in found]
+    boxes = [projected_box(model, lens, trial) or trial.crop.box for trial in trials]
+    worth = [
+        trial.refined.evidence[0] * share(box, photo) ** config.locate.area_power
+        for trial, box in zip(trials, boxes, strict=True)
+    ]
+    return boxes[max(range(len(worth)), key=worth.__getitem__)]
 
 
 def _look(

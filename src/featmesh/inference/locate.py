@@ -34,7 +34,7 @@ class Candidate:
 
     Attributes:
         box: (x0, y0, x1, y1), photo pixels.
-        score: mean gain of object over clutter per template cell.
+        score: mean gain of object over clutter per template cell, times a power of the area.
     """
 
     box: Box
@@ -145,6 +145,7 @@ def locate(
         if side > 1.6 * longest and side > min(config.sides):
             continue  # nothing is gained by enlarging a small photo
         found += _at_scale(photo, model, texture, table, side / longest)
+    found = [_weighed(candidate, photo, config.area_power) for candidate in found]
     found.sort(key=lambda c: -c.score)
     kept: list[Candidate] = []
     for candidate in found:
@@ -153,6 +154,16 @@ def locate(
         if len(kept) == config.candidates:
             break
     return kept
+
+
+def _weighed(candidate: Candidate, photo: Photo, power: float) -> Candidate:
+    """Favour the larger of two boxes that gain alike: a part of the object looks like it too."""
+    return Candidate(candidate.box, candidate.score * share(candidate.box, photo) ** power)
+
+
+def share(box: Box, photo: Photo) -> float:
+    """Return the share of the photo that a box takes."""
+    return (box[2] - box[0]) * (box[3] - box[1]) / (photo.width * photo.height)
 
 
 def _at_scale(

@@ -196,15 +196,17 @@ def _occlude(
     if len(seen) < 3:
         return pixels, hidden
     low, high = seen.min(0), seen.max(0)
-    ys, xs = np.mgrid[0:height, 0:width]
+    ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
     for _ in range(int(rng.integers(1, 5))):
         centre = rng.uniform(low, high)
         half = rng.uniform(0.08, 0.36, 2) * (high - low)
         dx, dy = (xs - centre[0]) / max(half[0], 2), (ys - centre[1]) / max(half[1], 2)
         tilt = rng.uniform(-0.6, 0.6)
         dx, dy = dx + tilt * dy, dy - tilt * dx
-        power = rng.choice([1.0, 2.0, 4.0, 8.0])  # diamond, ellipse, rounded box, box
-        hidden |= np.abs(dx) ** power + np.abs(dy) ** power < 1
+        dx, dy = np.abs(dx), np.abs(dy)
+        for _ in range(int(rng.integers(4))):  # diamond, ellipse, rounded box, box
+            dx, dy = dx * dx, dy * dy
+        hidden |= dx + dy < 1
     return np.where(hidden[..., None], _cover(pictures, (height, width), rng), pixels), hidden
 
 
@@ -239,15 +241,17 @@ def _recolour(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return the crop under another light: gain, gamma, colour cast, saturation, noise."""
     x = pixels.astype(np.float32) / 255
     if rng.random() < 0.8:
-        x = x * rng.uniform(0.7, 1.3) + rng.uniform(-0.1, 0.1)
-        x = x * rng.uniform(0.88, 1.12, 3).astype(np.float32)
+        gain = rng.uniform(0.7, 1.3) * rng.uniform(0.88, 1.12, 3)
+        x = x * gain.astype(np.float32) + np.float32(rng.uniform(-0.1, 0.1))
     grey = x.mean(2, keepdims=True)
     if rng.random() < 0.5:
-        x = grey + (x - grey) * rng.uniform(0.0 if rng.random() < 0.3 else 0.4, 1.5)
+        low = 0.0 if rng.random() < 0.3 else 0.4
+        x = grey + (x - grey) * np.float32(rng.uniform(low, 1.5))
     if rng.random() < 0.3:
         x = np.roll(x, int(rng.integers(1, 3)), axis=2)
     if rng.random() < 0.4:
-        x = np.clip(x, 0, 1) ** rng.uniform(0.6, 1.6)
+        x = np.clip(x, 0, 1) ** np.float32(rng.uniform(0.6, 1.6))
     if rng.random() < 0.3:
-        x = x + rng.normal(0, rng.uniform(0.01, 0.06), x.shape).astype(np.float32)
+        strength = np.float32(rng.uniform(0.01, 0.06))
+        x = x + strength * rng.standard_normal(x.shape, dtype=np.float32)
     return (np.clip(x, 0, 1) * 255).astype(np.uint8)

@@ -75,20 +75,26 @@ class Backbone(nn.Module):
         self.multiple: int = trunk.multiple  # type: ignore[assignment]
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c p q"]:
-        """Return the feature map of pixels with values 0..255, sides multiples of the trunk's.
+        """Return the feature map of pixels with values 0..255; cell j covers [8j, 8j + 8).
+
+        A picture whose sides are not multiples of the trunk's coarsest stride is continued in grey
+        and the map is cut, so that each level's cells lie where they should.
 
         Raises:
-            InputError: E_SHAPE for other sides: the cells would no longer lie where they should.
+            InputError: E_SHAPE for sides that are no multiples of the stride.
         """
-        sides, multiple = tuple(pixels.shape[-2:]), self.multiple
-        if any(side < multiple or side % multiple for side in sides):
+        height, width = pixels.shape[-2:]
+        if height % self.stride or width % self.stride or min(height, width) < self.stride:
             raise InputError(
                 "E_SHAPE",
-                f"backbone: expected sides that are multiples of {multiple}, got "
-                f"{sides[0]} x {sides[1]}; try: pad the picture, or another crop size",
+                f"backbone: expected sides that are multiples of {self.stride}, got "
+                f"{height} x {width}; try: pad the picture, or another crop size",
             )
-        x = normalise(pixels).contiguous(memory_format=torch.channels_last)
-        return self.head(self.trunk(x)).float()
+        x = normalise(pixels)
+        more = (0, -width % self.multiple, 0, -height % self.multiple)
+        x = functional.pad(x, more).contiguous(memory_format=torch.channels_last)
+        features = self.head(self.trunk(x)).float()
+        return features[..., : height // self.stride, : width // self.stride]
 
 
 def _efficientnet(config: ModelConfig) -> Backbone:

@@ -83,7 +83,7 @@ class DinoV2(nn.Module):
 
     channels = (WIDTH,) * len(TAPS)
     strides = (CELL,) * len(TAPS)
-    multiple = 32  # input sides must be multiples of it
+    multiple = CELL  # input sides must be multiples of it
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,7 +137,8 @@ def from_transformers_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return our state of the public weights (``encoder.layer.0.norm1.weight``, ...).
 
     Args:
-        weights: state of a transformers ``Dinov2Model`` of this size, mask token or not.
+        weights: of this size, under the names they are published with (transformers' own
+            ``Dinov2Model`` renames some as it loads them), mask token or not.
 
     Raises:
         KeyError: naming a weight that is missing.

@@ -17,6 +17,8 @@ from .backbones import Backbone
 from .config import ModelConfig
 from .dinov2 import CELL, DinoHead, shrink_to_patches
 
+COARSEST = 32  # stride of the last map of the usual pyramids
+
 
 def adapt(hf_model: nn.Module, config: ModelConfig) -> Backbone:
     """Return a backbone around a transformers model, with a new head.
@@ -42,7 +44,7 @@ def adapt(hf_model: nn.Module, config: ModelConfig) -> Backbone:
 class HfTrunk(nn.Module):
     """The model, its pixels resized so that every map comes out at stride 16."""
 
-    multiple = 32  # input sides must be multiples of it
+    multiple = CELL  # input sides must be multiples of it
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -58,16 +60,28 @@ class HfTrunk(nn.Module):
         """Return the model's feature maps at stride 16.
 
         Args:
-            x: ImageNet-normalised pixels, sides multiples of 32.
+            x: ImageNet-normalised pixels, sides multiples of 16.
 
         Raises:
             BackendUnavailable: E_BACKEND where the maps do not cover the picture evenly.
         """
-        size = (x.shape[-2] // CELL, x.shape[-1] // CELL)
-        seen = shrink_to_patches(x, self.patch) if self.patch else x
-        found = self.model(pixel_values=seen.contiguous(), **self.extra)
+        rows, columns = x.shape[-2] // CELL, x.shape[-1] // CELL
+        x = shrink_to_patches(x, self.patch) if self.patch else _padded(x)
+        found = self.model(pixel_values=x.contiguous(), **self.extra)
         maps = getattr(found, "feature_maps", None) or [found.last_hidden_state]
-        return [_at_cells(m if m.dim() == 4 else _as_map(m, size), size) for m in maps]
+        # of the padded picture where there is no patch
+        size = (rows, columns) if self.patch else (x.shape[-2] // CELL, x.shape[-1] // CELL)
+        maps = [_at_cells(m if m.dim() == 4 else _as_map(m, size), size) for m in maps]
+        return [m[..., :rows, :columns] for m in maps]
+
+
+def _padded(x: Tensor) -> Tensor:
+    """Return the picture with its last row and column repeated up to multiples of 32.
+
+    A pyramid would else drop or add half a cell, and its coarse maps would be stretched.
+    """
+    rest = (0, -x.shape[-1] % COARSEST, 0, -x.shape[-2] % COARSEST)
+    return functional.pad(x, rest, mode="replicate")
 
 
 def _patch(model: nn.Module) -> int:

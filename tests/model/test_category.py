@@ -1,0 +1,174 @@
+"""Claims about a category model: what it renders, what it extracts, and that it comes back whole."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from fixtures import CELLS, CHANNELS, box_of, car_mesh, car_model, lift, look, picture
+from torch import nn
+
+from featmesh.draws import generator
+from featmesh.errors import CheckpointError, InputError
+from featmesh.geometry.camera import Camera
+from featmesh.geometry.pose import Pose
+from featmesh.model.backbones import build_backbone
+from featmesh.model.category import CategoryModel
+from featmesh.model.checkpoint import load, read_model
+from featmesh.model.config import ModelConfig
+from featmesh.render.rasterize import rasterize
+
+SMALL = ModelConfig(channels=16, width=16, crop_height=64, crop_width=96, clutter_centres=4)
+CAMERA = Camera(700.0, 700.0, 320.0, 240.0, 480, 640)
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    mesh = car_mesh()
+    torch.manual_seed(0)
+    backbone = build_backbone(SMALL)
+    for part in backbone.modules():  # as after training: no statistic is at its default
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean.uniform_(-0.1, 0.1)
+            part.running_var.uniform_(0.5, 1.5)
+    unit = nn.functional.normalize(torch.randn(len(mesh.vertices) + 4, 16), dim=1)
+    extra = {"training": {"views": ["train.json"]}}
+    return CategoryModel(
+        "car", SMALL, mesh, unit[4:], unit[:4], backbone.eval(), 0.125, extra=extra
+    )
+
+
+def pixels(size=(64, 96), seed=0):
+    rng = generator(seed, "pixels")
+    return rng.integers(0, 256, (*size, 3), dtype=np.uint8), np.ones(size, dtype=bool)
+
+
+def test_a_saved_model_comes_back(untrained, tmp_path):
+    untrained.save(str(tmp_path / "models" / "car"))
+    once = load(tmp_path / "models" / "car")
+    assert (once.category, once.config, once.threshold) == ("car", SMALL, 0.125)
+    assert once.hash and once.extra["training"] == {"views": ["train.json"]}
+    assert torch.equal(once.texture, untrained.texture)
+    assert torch.equal(once.clutter, untrained.clutter)
+    assert torch.equal(once.template.faces, untrained.template.faces)
+    assert torch.equal(once.template.uv, untrained.template.uv)
+    torch.testing.assert_close(
+        once.template.vertices, untrained.template.vertices, atol=1e-7, rtol=0
+    )
+    picture_, valid = pixels()
+    camera = Camera.assumed(64, 96)
+    before = untrained.extract(picture_, valid, camera).features
+    after = once.extract(picture_, valid, camera).features
+    assert float((before * after).sum(-1).min()) > 0.99  # the trunk is kept in half precision
+    once.save(str(tmp_path / "again" / "car"))
+    twice = load(tmp_path / "again" / "car")
+    assert twice.hash == once.hash
+    assert torch.equal(twice.extract(picture_, valid, camera).features, after)
+
+
+def test_the_hash_tells_models_apart(untrained, tmp_path):
+    untrained.save(str(tmp_path / "one"))
+    replace(untrained, texture=-untrained.texture).save(str(tmp_path / "two"))
+    replace(untrained, threshold=0.25).save(str(tmp_path / "three"))
+    hashes = [load(tmp_path / name).hash for name in ("one", "two", "three")]
+    assert hashes[0] != hashes[1]
+    assert load(tmp_path / "three").threshold == 0.25
+
+
+def test_files_of_another_network_are_refused(untrained, tmp_path):
+    untrained.save(str(tmp_path))
+    files = read_model(tmp_path)
+    name = next(k for k in files.tensors if k.startswith("head."))
+    short = {k: v for k, v in files.tensors.items() if k != name}
+    with pytest.raises(CheckpointError, match=f"1 missing .*{name}.*0 unknown") as got:
+        CategoryModel.from_files(replace(files, tensors=short))
+    assert got.value.code == "E_CKPT_CONFIG"
+    more = {**files.tensors, "head.stray": torch.zeros(1)}
+    with pytest.raises(CheckpointError, match=r"0 missing .*1 unknown .*head\.stray"):
+        CategoryModel.from_files(replace(files, tensors=more))
+
+
+def test_the_mesh_is_the_template_and_has_no_shape_space_yet():
+    model = car_model()
+    assert model.mesh() is model.template
+    with pytest.raises(CheckpointError, match="the mean shape only; try: latent=None") as got:
+        model.mesh(torch.zeros(8))
+    assert got.value.code == "E_CKPT_PART"
+    with pytest.raises(CheckpointError):
+        model.render(look(30), CELLS, torch.zeros(8))
+
+
+@pytest.mark.parametrize("pose", [look(35, 15, 5, 2.4), look(200, -5, 0, 4)])
+def test_render_shows_the_texture_of_the_surface_seen(pose):
+    """The texture is a known function of the position: of the point each cell's ray meets."""
+    model, camera = car_model(), CELLS.zoom(1.0).scale(4.0)
+    shown, covered = model.render(pose, camera)
+    mesh = model.template
+    found = rasterize(pose.apply(mesh.vertices)[None], mesh.faces, camera)
+    assert torch.equal(covered, found.face_id[0] >= 0)
+    assert bool((shown[~covered] == 0).all()) and int(covered.sum()) > 1000
+    rows, columns = covered.nonzero().T
+    centres = torch.stack([columns, rows], 1).double() + 0.5
+    met = camera.unproject(centres) * found.depth[0][covered][:, None]
+    wanted = lift(pose.inverse().apply(met))
+    cosine = nn.functional.cosine_similarity(shown[covered], wanted)
+    assert float(cosine.min()) > 0.97 and float(cosine.mean()) > 0.99
+    assert float(shown[covered].norm(dim=-1).max()) <= 1 + 1e-6  # interpolated, not stretched
+
+
+def test_render_keeps_single_precision():
+    pose = look(35)
+    single = Pose(pose.R.float(), pose.t.float())
+    assert car_model().render(single, CELLS)[0].dtype == torch.float32
+
+
+def test_a_cell_sees_its_8x8_pixels():
+    model = car_model()
+    dark = np.full((64, 96, 3), 20, np.uint8)
+    lit = dark.copy()
+    lit[24:32, 40:48] = 200
+    valid = np.ones((64, 96), dtype=bool)
+    camera = Camera.assumed(64, 96)
+    one, two = (model.extract(p, valid, camera) for p in (dark, lit))
+    changed = (one.features != two.features).any(-1)
+    assert changed.nonzero().tolist() == [[3, 5]]
+    assert two.features.shape == (8, 12, CHANNELS)
+    torch.testing.assert_close(two.features.norm(dim=-1), torch.ones(8, 12))
+    wanted = (two.features @ model.clutter.T).amax(-1)
+    torch.testing.assert_close(two.clutter, wanted)
+    assert two.camera == camera.scale(1 / 8)
+
+
+def test_a_cell_is_valid_where_its_centre_lies_in_the_photo():
+    valid = np.zeros((64, 96), dtype=bool)
+    valid[:, :45] = True  # centre of cell 5: 44.5
+    valid[:, 52] = False
+    cells = car_model().extract(np.zeros((64, 96, 3), np.uint8), valid, Camera.assumed(64, 96))
+    assert cells.valid[0].tolist() == [True] * 6 + [False] * 6
+    assert cells.valid.shape == (8, 12)
+
+
+def test_features_that_are_not_finite_are_refused(monkeypatch):
+    model = car_model()
+    monkeypatch.setattr(
+        model.backbone, "forward", lambda x: torch.full((1, CHANNELS, 8, 12), math.nan)
+    )
+    with pytest.raises(InputError, match="finite features, got NaN") as got:
+        model.extract(*pixels(), Camera.assumed(64, 96))
+    assert got.value.code == "E_NONFINITE"
+
+
+def test_a_picture_of_the_model_has_the_features_it_renders():
+    """The claim the other tests stand on: fixtures' network sees what the model draws."""
+    model, pose = car_model(), look(40, 12, 5, 1.6)
+    camera = Camera(600.0, 600.0, 320.0, 240.0, 480, 640)
+    valid = np.ones((480, 640), dtype=bool)
+    seen = model.extract(picture(pose, camera), valid, camera)
+    drawn, covered = model.render(pose, seen.camera)
+    x0, y0, x1, y1 = box_of(pose, seen.camera)
+    assert (x1 - x0) * (y1 - y0) > covered.sum() > 0.4 * (x1 - x0) * (y1 - y0)
+    inner = nn.functional.avg_pool2d(covered[None].double(), 3, 1, 1)[0] > 0.99  # no outline
+    cosine = (seen.features * drawn).sum(-1)[inner]
+    assert float(cosine.mean()) > 0.98
+    assert float(seen.clutter[inner].mean()) < 0.5 < float(seen.clutter[~covered].mean())
