@@ -4,7 +4,7 @@ import json
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -16,6 +16,7 @@ from rich.table import Table
 from featmesh.errors import FeatmeshError, InputError
 from featmesh.geometry.camera import Camera
 from featmesh.geometry.crop import Box
+from featmesh.inference.config import EstimateConfig
 from featmesh.inference.describe import Estimate, result_json
 from featmesh.paths import write_whole
 from featmesh.photo.camera_file import read_camera_file
@@ -45,7 +46,7 @@ class Request:
         fov: horizontal field of view, degrees.
         camera_file: JSON with K, width, height.
         task: what to estimate.
-        length: real length of the object front to back, metres.
+        search: settings of the method.
         allow_truncated: use what can be read of a truncated photo.
     """
 
@@ -54,7 +55,7 @@ class Request:
     fov: float | None = None
     camera_file: Path | None = None
     task: Literal["pose"] = "pose"
-    length: float | None = None
+    search: EstimateConfig = field(default_factory=EstimateConfig)
     allow_truncated: bool = False
 
 
@@ -104,15 +105,13 @@ def folders(paths: Sequence[Path], out: Path) -> list[Path]:
 
 def _estimate(model: Any, path: Path, request: Request) -> tuple[Photo | None, Estimate]:
     """Return the photo, if it can be read, and its estimate; what is wrong with it is a value."""
-    from featmesh.inference.config import EstimateConfig
     from featmesh.inference.estimator import estimate
 
     photo = None
     try:
         photo = read_photo(path, allow_truncated=request.allow_truncated)
         camera = camera_of(request, photo)
-        config = EstimateConfig(length=request.length)
-        return photo, estimate(model, photo, request.box, camera, request.task, config)
+        return photo, estimate(model, photo, request.box, camera, request.task, request.search)
     except FeatmeshError as error:
         return photo, Estimate.refused(model.category, error)
     except (RuntimeError, ArithmeticError, ValueError, IndexError, MemoryError) as error:

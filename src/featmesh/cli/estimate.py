@@ -2,11 +2,13 @@
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import tyro
+
+from featmesh.inference.config import EstimateConfig
 
 from . import exits
 
@@ -27,8 +29,6 @@ class Arguments:
     """Horizontal field of view in degrees."""
     camera: Path | None = None
     """Camera file: {"K": [[..]], "width": .., "height": ..}."""
-    length: float | None = None
-    """Real length of the object front to back, metres; with a known camera t is in metres."""
     out: Path = Path("results")
     """Folder to write to."""
     task: Literal["pose"] = "pose"
@@ -37,6 +37,8 @@ class Arguments:
     """Use what can be read of a truncated photo."""
     json: bool = False
     """Print one JSON document instead of a table."""
+    search: EstimateConfig = field(default_factory=EstimateConfig)
+    """Settings of the method."""
 
 
 def run(arguments: Arguments) -> int:
@@ -51,7 +53,7 @@ def run(arguments: Arguments) -> int:
         fov=arguments.fov,
         camera_file=arguments.camera,
         task=arguments.task,
-        length=arguments.length,
+        search=arguments.search,
         allow_truncated=arguments.allow_truncated,
     )
     model, name = load(arguments.model), Path(arguments.model).name

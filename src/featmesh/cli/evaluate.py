@@ -2,8 +2,10 @@
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from featmesh.inference.config import EstimateConfig
 
 
 @dataclass(frozen=True)
@@ -20,16 +22,29 @@ class Arguments:
     """Give the estimator no boxes: it has to find the object."""
     json: bool = False
     """Print metrics.json instead of a few lines."""
+    search: EstimateConfig = field(default_factory=EstimateConfig)
+    """Settings of the method."""
 
 
 def run(arguments: Arguments) -> int:
     """Predict every record, score the predictions, print the figures."""
+    from functools import partial
+
+    from featmesh.config import config_to_dict
     from featmesh.evaluate.predict import evaluate
+    from featmesh.inference.estimator import estimate
     from featmesh.model.checkpoint import load
     from featmesh.views.record import read_views
 
     views = read_views(arguments.views)
-    metrics = evaluate(load(arguments.model), views, arguments.out, locate=arguments.locate)
+    metrics = evaluate(
+        load(arguments.model),
+        views,
+        arguments.out,
+        estimate=partial(estimate, config=arguments.search),
+        locate=arguments.locate,
+        settings=config_to_dict(arguments.search),
+    )
     if arguments.json:
         sys.stdout.write(json.dumps(metrics, indent=1, allow_nan=False) + "\n")
         return 0

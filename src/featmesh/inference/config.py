@@ -11,7 +11,9 @@ class ScanConfig:
     """The coarse search over a grid of poses (rendering 4; spec 6.1b)."""
 
     start: Literal["grid", "random", "given"] = "grid"
-    """where refinement begins: the best of the grid, random poses of it, or a given pose"""
+    """where refinement begins: the best of the grid, random poses of it, or near a given view"""
+    given: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """azimuth, elevation, theta in degrees of the prior view, start 'given' only"""
     azimuths: int = 36
     """evenly over the full turn"""
     elevations: tuple[float, ...] = (-12.0, 0.0, 12.0, 26.0, 45.0)

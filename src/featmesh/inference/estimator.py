@@ -45,7 +45,7 @@ def estimate(
     """
     config = config or EstimateConfig()
     clock = Stopwatch()
-    lens, warnings = _lens(photo, camera, task), ()
+    lens, warnings = _lens(photo, camera, task), tuple[str, ...]()
     if box is None:
         box = _find(model, photo, lens, config, clock)
     else:

@@ -206,6 +206,8 @@ def scan(
         chosen = rng.permutation(len(score))[: config.starts]
     else:
         allowed = _allowed(table, cells.camera, config, camera_known)
+        if config.start == "given":
+            allowed &= _near_view(table, config)
         chosen = _distinct(np.where(allowed, score, -np.inf), table.R, config)
     R, t = table.R[chosen], table.t[chosen].copy()
     log_zoom = np.log(table.focal[chosen] / cells.camera.fx)
@@ -227,6 +229,14 @@ def _allowed(
     step = len(table.R) // len(config.distances)
     best = off.reshape(len(config.distances), step).argmin(0)
     return np.tile(best, len(config.distances)) == table.distance
+
+
+def _near_view(table: PoseTable, config: ScanConfig) -> np.ndarray:
+    """Return the poses of the table whose rotation is nearest to the given view."""
+    angles = torch.tensor(config.given, dtype=torch.float64).deg2rad()
+    view = rotation_from_angles(angles[0], angles[1], angles[2]).numpy()
+    trace = (table.R * view).sum((1, 2))
+    return trace >= trace.max() - 1e-9
 
 
 def _distinct(score: np.ndarray, rotations: np.ndarray, config: ScanConfig) -> np.ndarray:

@@ -1,0 +1,130 @@
+"""Write docs/benchmarks.md from benchmarks/results: no number that is not in a file there."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from output import cell, markdown
+
+# what, file, path to the number in its results, must reach
+A, L, F, S, V = "accuracy", "locate", "refusal", "speed", "render_speed"
+CLAIMS: tuple[tuple[str, str, str, str], ...] = (
+    ("Stanford dev, no camera, box = whole image: acc@30°", A, "dev/acc_30", ">= .985"),
+    ("the same: acc@10°", A, "dev/acc_10", ">= .88"),
+    ("the same: median, degrees", A, "dev/median_deg", "<= 5.0"),
+    ("dev pasted at 10-60 % of the width, no box: acc@30°", L, "640 px/all/acc_30", ">= .90"),
+    ("the same: boxes found with IoU >= .5", L, "640 px/all/box_iou_half", ">= .90"),
+    ("street scenes, K and box given: cars at 30°", A, "street/all/featmesh/under_30", ">= 22"),
+    ("the same: cars at 10°", A, "street/all/featmesh/under_10", ">= 15"),
+    ("the same: cars in all", A, "street/all/featmesh/count", ""),
+    ("constant front or back guess: cars at 30°", A, "street/all/constant/under_30", ""),
+    ("the same guess: cars at 10°", A, "street/all/constant/under_10", ""),
+    ("dev under occluders L1: acc@30°", A, "occluded/L1/acc_30", ""),
+    ("L2: acc@30°", A, "occluded/L2/acc_30", ">= .85"),
+    ("L3: acc@30°", A, "occluded/L3/acc_30", ""),
+    ("box of the projected template, dev: mean IoU", A, "dev/box_iou_mean", ">= .80"),
+    ("distance on KITTI, K and length 4.3 m: median error", A, "depth/median", "<= .10"),
+    ("dev cars refused, box given", F, "box = whole image/positives_refused_share", "<= .02"),
+    ("dev cars refused, no box", F, "no box/positives_refused_share", "<= .02"),
+    ("negatives refused, box given", F, "box = whole image/refused_share", ""),
+    ("negatives refused, no box", F, "no box/refused_share", ""),
+    ("`estimate` with a box, 2 cores, s", S, "estimate/slowest/with box", "<= .5"),
+    ("`estimate` without a box, 2 cores, s", S, "estimate/slowest/without", "<= 1.2"),
+    ("pose stage at 28x42 cells, one thread, s", S, "pose/median", "<= .12"),
+    ("one step at 80x112x128: torch, ms", V, "step/torch/best", "<= 10"),
+    ("torch step over numba step", V, "step/torch_over_numba", ">= 4"),
+    ("numba step over the physical limit", V, "step/numba_over_limit", "<= 4"),
+    ("NeMo's schedule over our pose stage: torch", V, "total/least/NeMo, torch renderer", ">= 20"),
+    ("the same, numba renderer", V, "total/least/NeMo, numba renderer", ">= 3"),
+    ("the same, fused numba kernel", V, "total/least/NeMo, fused kernel", ">= 3"),
+    ("cases solved, ours less the best of NeMo's", V, "total/solved_more", ">= 0"),
+    ("`featmesh --help`, s", S, "start/help", "< .5"),
+    ("`import featmesh`, s", S, "start/import", "< .5"),
+    ("peak memory on a 12-Mpx photo, in Python, GB", S, "memory/Python", "< 1.5"),
+    ("the same, `featmesh estimate`", S, "memory/verb", "< 1.5"),
+)
+
+TESTS = {
+    ">=": lambda value, limit: value >= limit,
+    "<=": lambda value, limit: value <= limit,
+    "<": lambda value, limit: value < limit,
+}
+HEAD = """# Measured
+
+Written by `python benchmarks/report.py` from the files in `benchmarks/results`; `DATA` is the
+folder with the photos. Every record counts: a photo without a pose, a refused one too, is an error
+of 180 degrees. Shares are between 0 and 1.
+"""
+
+
+def look_up(results: Any, path: str) -> Any:
+    """Return a number of a results file, None where it is missing."""
+    for key in path.split("/"):
+        results = results.get(key) if isinstance(results, dict) else None
+    return results
+
+
+def verdict(value: Any, must: str) -> str:
+    """Return whether a number reaches what it must."""
+    if value is None:
+        return "not measured"
+    if not must:
+        return ""
+    relation, limit = must.split()
+    return "yes" if TESTS[relation](value, float(limit)) else "**no**"
+
+
+def machines(runs: dict[str, Any]) -> dict[str, str]:
+    """Return each file's machine in words."""
+    words = {}
+    for name, run in runs.items():
+        m = run["machine"]
+        versions = ", ".join(f"{k} {v}" for k, v in m["versions"].items())
+        words[name] = (
+            f"{m['cpu']}, {m['cores']} cores, {m['threads']} threads, {m['system']}; {versions}"
+        )
+    return words
+
+
+def claims(runs: dict[str, Any], names: dict[str, str]) -> str:
+    """Return the table of what must be reached."""
+    lines = ["| what | must reach | measured | reached | machine | command |", "|---" * 6 + "|"]
+    for what, file, path, must in CLAIMS:
+        run = runs.get(file)
+        value = look_up(run["results"], path) if run else None
+        reached = verdict(value, must)
+        if run and run["limit"] is not None and value is not None:
+            reached += " (quick try)"
+        machine, command = (names[file], f"`{run['command']}`") if run else ("-", "-")
+        shown = must.replace(">=", "≥").replace("<=", "≤") or "-"
+        lines.append(f"| {what} | {shown} | {cell(value)} | {reached} | {machine} | {command} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks.md"))
+    args = parser.parse_args()
+    files = sorted(args.results.glob("*.json"))
+    runs = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
+    words = machines(runs)
+    letters = {text: f"M{k + 1}" for k, text in enumerate(dict.fromkeys(words.values()))}
+    parts = [HEAD, claims(runs, {name: letters[text] for name, text in words.items()})]
+    parts.append("\n".join(["", *(f"- **{letter}**: {text}" for text, letter in letters.items())]))
+    for name, run in runs.items():
+        model = run["model"]
+        told = f", model `{model['name']}` {model['hash'][:12]}" if model else ""
+        load = f", load {run['machine']['load']} at the end" if run["machine"]["load"] else ""
+        machine = letters[words[name]]
+        parts.append(
+            f"## {name}\n\n`{run['command']}`, {run['machine']['date']}, {machine}{told}{load}.\n"
+        )
+        parts += [markdown(table) for table in run["tables"]]
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text("\n".join(parts).rstrip() + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,270 @@
+"""Claims about the whole estimate, on pictures of a painted car that a colour-reading network sees."""
+
+import io
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from fixtures import aside, background, box_of, car_mesh, car_model, look, photo_of, picture
+from PIL import Image
+
+from featmesh.errors import InputError
+from featmesh.geometry.camera import Camera
+from featmesh.geometry.rotations import geodesic_angle
+from featmesh.geometry.viewpoint import Viewpoint
+from featmesh.inference.config import EstimateConfig, RefineConfig, ScanConfig, nemo_config
+from featmesh.inference.estimator import estimate, estimate_all
+from featmesh.photo.photo import Photo
+from featmesh.photo.read import read_photo
+
+CAMERA = Camera(700.0, 690.0, 330.0, 235.0, 480, 640)
+# (pose as seen along the ray, where the object's centre lies in the photo)
+VIEWS = [
+    (look(40, 12, 5, 2.5), (330, 235)),
+    (look(200, 5, -8, 4.0), (450, 300)),
+    (look(300, 20, 3, 5.0), (560, 90)),  # far from the axis: R differs by 18 degrees from there
+    (look(90, 25, 0, 3.0), (150, 380)),
+]
+# stored pixels of a displayed picture, by EXIF orientation
+STORED = {
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.flipud(np.fliplr(a)),
+    4: np.flipud,
+    5: lambda a: np.transpose(a, (1, 0, 2)),
+    6: lambda a: np.flipud(np.transpose(a, (1, 0, 2))),
+    7: lambda a: np.flipud(np.fliplr(np.transpose(a, (1, 0, 2)))),
+    8: lambda a: np.fliplr(np.transpose(a, (1, 0, 2))),
+}
+
+
+def degrees(found, pose):
+    return math.degrees(float(geodesic_angle(found.R, pose.R)))
+
+
+def overlap(a, b):
+    w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    both = max(w, 0) * max(h, 0)
+    return both / (sum((c[2] - c[0]) * (c[3] - c[1]) for c in (a, b)) - both)
+
+
+@pytest.mark.parametrize("view", range(len(VIEWS)))
+@pytest.mark.parametrize("boxed", [True, False], ids=["box", "no box"])
+def test_with_a_known_camera_the_pose_is_that_of_the_photo(view, boxed):
+    seen, at = VIEWS[view]
+    pose = aside(seen, CAMERA, at)
+    photo, box = photo_of(pose, CAMERA), box_of(pose, CAMERA)
+    found = estimate(car_model(), photo, box if boxed else None, CAMERA)
+    assert (found.status, found.camera_source, found.t_unit) == ("ok", "given", "object")
+    assert degrees(found.cam_from_obj, pose) < 3
+    assert float((found.cam_from_obj.t - pose.t).norm() / pose.t.norm()) < 0.03
+    assert overlap(found.box, box) > 0.9
+    assert found.camera == CAMERA
+    upright = Viewpoint.from_pose(pose)
+    for name in ("azimuth", "elevation", "theta"):
+        assert math.degrees(
+            abs(getattr(found.viewpoint, name) - getattr(upright, name))
+        ) == pytest.approx(0, abs=3)
+    assert found.score > 0.5 and found.converged
+    assert found.maps.features.shape[:2] == found.maps.score.shape == (28, 42)
+
+
+def test_the_photos_own_camera_is_taken():
+    seen, at = VIEWS[1]
+    pose = aside(seen, CAMERA, at)
+    photo = photo_of(pose, CAMERA, known=True)
+    one = estimate(car_model(), photo, box_of(pose, CAMERA))
+    two = estimate(car_model(), photo_of(pose, CAMERA), box_of(pose, CAMERA), CAMERA)
+    assert torch.equal(one.cam_from_obj.R, two.cam_from_obj.R)
+    assert degrees(one.cam_from_obj, pose) < 3
+
+
+@pytest.mark.parametrize("view", [0, 1, 3])
+@pytest.mark.parametrize("boxed", [True, False], ids=["box", "no box"])
+def test_without_a_camera_the_viewpoint_is_right(view, boxed):
+    """R turns with the focal length that is assumed; what is seen along the ray does not."""
+    seen, at = VIEWS[view]
+    pose = aside(seen, CAMERA, at)
+    found = estimate(car_model(), photo_of(pose, CAMERA), box_of(pose, CAMERA) if boxed else None)
+    assert (found.status, found.camera_source) == ("ok", "assumed")
+    assert degrees(found.viewpoint.to_pose(), seen) < 8
+    assert overlap(found.box, box_of(pose, CAMERA)) > 0.85
+    assert any("camera assumed" in words for words in found.warnings)
+    # camera and pose belong together: the car's centre projects where it is
+    centre = found.camera.project(found.cam_from_obj.t)[0]
+    assert float((centre - torch.tensor(at)).norm()) < 10
+
+
+def test_a_real_length_gives_metres():
+    seen, at = VIEWS[0]
+    pose = aside(seen, CAMERA, at)
+    photo, box = photo_of(pose, CAMERA), box_of(pose, CAMERA)
+    config = EstimateConfig(length=4.4)
+    found = estimate(car_model(), photo, box, CAMERA, config=config)
+    metres = 4.4 / float(car_mesh().extent[1])
+    assert found.t_unit == "metre"
+    assert float((found.cam_from_obj.t - metres * pose.t).norm() / (metres * pose.t.norm())) < 0.03
+    assert float(found.mesh.extent[1]) == pytest.approx(4.4)
+    assert found.viewpoint.distance == pytest.approx(metres * 2.5, rel=0.03)
+    assert degrees(found.cam_from_obj, pose) < 3
+    # a length says nothing where the lens is not known
+    assert estimate(car_model(), photo, box, config=config).t_unit == "object"
+
+
+def test_the_same_photo_gives_the_same_answer():
+    seen, at = VIEWS[2]
+    pose = aside(seen, CAMERA, at)
+    one, two = (estimate(car_model(), photo_of(pose, CAMERA)) for _ in range(2))
+    assert torch.equal(one.cam_from_obj.as_matrix(), two.cam_from_obj.as_matrix())
+    assert (one.score, one.box, one.camera) == (two.score, two.box, two.camera)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation_gives_the_pose_of_the_displayed_photo(tmp_path, orientation):
+    seen, at = VIEWS[1]
+    pose = aside(seen, CAMERA, at)
+    stored = np.ascontiguousarray(STORED[orientation](picture(pose, CAMERA)))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"{orientation}.png"
+    Image.fromarray(stored).save(path, exif=exif)
+    found = estimate(car_model(), read_photo(path), box_of(pose, CAMERA), CAMERA)
+    assert degrees(found.cam_from_obj, pose) < 3
+    plain = estimate(car_model(), photo_of(pose, CAMERA), box_of(pose, CAMERA), CAMERA)
+    assert torch.equal(found.cam_from_obj.R, plain.cam_from_obj.R)
+
+
+def test_a_photo_in_cmyk_and_a_jpeg(tmp_path):
+    seen, at = VIEWS[0]
+    pose = aside(seen, CAMERA, at)
+    shown = Image.fromarray(picture(pose, CAMERA))
+    shown.convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
+    shown.save(tmp_path / "rgb.jpg", quality=90)
+    for name in ("cmyk.jpg", "rgb.jpg"):
+        found = estimate(car_model(), read_photo(tmp_path / name), None, CAMERA)
+        assert degrees(found.cam_from_obj, pose) < 3, name
+
+
+def test_a_box_partly_outside_is_clipped_and_said():
+    pose = aside(look(120, 10, 0, 3.0), CAMERA, (560, 240))  # its front is cut off
+    box = box_of(pose, CAMERA)
+    assert box[2] > 640
+    found = estimate(car_model(), photo_of(pose, CAMERA), box, CAMERA)
+    assert "box clipped to the photo" in found.warnings
+    assert degrees(found.cam_from_obj, pose) < 5
+    assert found.box[2] <= 640
+    inside = (box[0], box[1], 640.0, box[3])
+    same = estimate(car_model(), photo_of(pose, CAMERA), inside, CAMERA)
+    assert "box clipped to the photo" not in same.warnings
+    assert torch.equal(same.cam_from_obj.R, found.cam_from_obj.R)
+
+
+@pytest.mark.parametrize("scale", [0.7, 1.4])
+def test_a_box_that_is_too_small_or_too_large_still_does(scale):
+    seen, at = VIEWS[0]
+    pose = aside(seen, CAMERA, at)
+    x0, y0, x1, y1 = box_of(pose, CAMERA)
+    w, h = (x1 - x0) * scale / 2, (y1 - y0) * scale / 2
+    x, y = (x0 + x1) / 2, (y0 + y1) / 2
+    found = estimate(car_model(), photo_of(pose, CAMERA), (x - w, y - h, x + w, y + h), CAMERA)
+    assert degrees(found.cam_from_obj, pose) < 3
+
+
+def test_an_empty_scene_scores_below_a_threshold_that_keeps_the_car():
+    pose = aside(*VIEWS[0][:1], CAMERA, VIEWS[0][1])
+    with_car = estimate(car_model(), photo_of(pose, CAMERA))
+    empty = Photo.from_array(background((480, 640), 5))
+    without = estimate(car_model(), empty)
+    assert without.score < 0.5 * with_car.score
+    strict = replace(car_model(), threshold=0.3)
+    assert estimate(strict, photo_of(pose, CAMERA)).status == "ok"
+    refused = estimate(strict, empty)
+    assert refused.status == "no_object" and not refused.converged
+
+
+def test_other_settings_run_and_find_it():
+    seen, at = VIEWS[0]
+    pose = aside(seen, CAMERA, at)
+    photo, box = photo_of(pose, CAMERA), box_of(pose, CAMERA)
+    random = EstimateConfig(ScanConfig(start="random", starts=40), RefineConfig(keep=6))
+    for config in (nemo_config(), random):
+        found = estimate(car_model(), photo, box, CAMERA, config=config)
+        assert degrees(found.cam_from_obj, pose) < 5
+
+
+def test_an_observer_is_told_every_step():
+    seen, at = VIEWS[0]
+    pose = aside(seen, CAMERA, at)
+    steps = []
+    estimate(
+        car_model(), photo_of(pose, CAMERA), box_of(pose, CAMERA), CAMERA, on_step=steps.append
+    )
+    assert [s.step for s in steps] == list(range(len(steps)))
+    assert len(steps) > RefineConfig().steps
+
+
+def test_stages_are_timed():
+    seen, at = VIEWS[0]
+    pose = aside(seen, CAMERA, at)
+    found = estimate(car_model(), photo_of(pose, CAMERA))
+    assert set(found.seconds) == {"locate", "features", "scan", "refine"}
+    assert all(v >= 0 for v in found.seconds.values())
+
+
+def test_all_models_are_tried_and_the_best_comes_first():
+    seen, at = VIEWS[0]
+    photo = photo_of(aside(seen, CAMERA, at), CAMERA)
+    blind = replace(car_model(), category="bus", texture=-car_model().texture, threshold=0.3)
+    found = estimate_all([blind, car_model()], photo)
+    assert [e.category for e in found] == ["car"]
+    nothing = estimate_all([blind], photo)
+    assert [e.status for e in nothing] == ["no_object"]
+
+
+def a_photo():
+    return Photo.from_array(background((480, 640), 0))
+
+
+@pytest.mark.parametrize(
+    ("photo", "options", "code", "words"),
+    [
+        (
+            np.zeros((3, 480, 640), np.float32),
+            {},
+            "E_IMG_FORMAT",
+            r"expected a Photo .* a float32 array of shape \(3, 480, 640\); use featmesh.read_photo",
+        ),
+        ("car.jpg", {}, "E_IMG_FORMAT", "expected a Photo"),
+        (None, {"box": (700.0, 10.0, 800.0, 90.0)}, "E_BOX", "inside the 640x480 photo"),
+        (None, {"box": (30.0, 10.0, 20.0, 90.0)}, "E_BOX", "x0 < x1"),
+        (None, {"box": (math.nan, 10.0, 20.0, 90.0)}, "E_BOX", "finite"),
+        (None, {"camera": Camera(700.0, 700.0, 320.0, 240.0, 640, 480)}, "E_CAMERA", "640x480"),
+        (None, {"camera": Camera(2.0, 2.0, 320.0, 240.0, 480, 640)}, "E_CAMERA", "fx between"),
+        (None, {"task": "shape"}, "E_TASK", "task to be one of pose, got 'shape'"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(photo, options, code, words):
+    from beartype.roar import BeartypeException
+    from jaxtyping import TypeCheckError
+
+    def call():
+        run = getattr(estimate, "__wrapped__", estimate)
+        return run(car_model(), a_photo() if photo is None else photo, **options)
+
+    with pytest.raises((InputError, TypeCheckError, BeartypeException)) as got:
+        call()
+    if isinstance(got.value, InputError):
+        assert got.value.code == code
+        with pytest.raises(InputError, match=words):
+            call()
+
+
+def test_bytes_that_are_no_photo_are_refused_by_the_reader(tmp_path):
+    path = tmp_path / "car.png"
+    buffer = io.BytesIO()
+    Image.fromarray(background((480, 640), 0)).save(buffer, "PNG")
+    path.write_bytes(buffer.getvalue()[:2000])
+    with pytest.raises(InputError):
+        read_photo(path)
