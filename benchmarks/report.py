@@ -95,7 +95,7 @@ def claims(runs: dict[str, Any], names: dict[str, str]) -> str:
         value = look_up(run["results"], path) if run else None
         reached = verdict(value, must)
         if run and run["limit"] is not None and value is not None:
-            reached += " (quick try)"
+            reached = f"{reached} (quick try)".strip()
         machine, command = (names[file], f"`{run['command']}`") if run else ("-", "-")
         shown = must.replace(">=", "≥").replace("<=", "≤") or "-"
         lines.append(f"| {what} | {shown} | {cell(value)} | {reached} | {machine} | {command} |")
@@ -123,7 +123,7 @@ def main() -> None:
         )
         parts += [markdown(table) for table in run["tables"]]
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text("\n".join(parts).rstrip() + "\n", encoding="utf-8")
+    args.out.write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

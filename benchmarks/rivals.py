@@ -1,8 +1,7 @@
 """Our pose stage, and what it is timed against: NeMo's own schedule on three renderers.
 
-144 poses are rendered and compared, the best is the start. Adam with betas (.4, .6) on
-``1 - (mean max(object, clutter) - mean clutter)``, rate .05, times .2 after each third; shifts are
-counted in fifths of the distance, for NeMo's camera stands 5 units away (spec 2.10; rendering 4).
+The best of 144 rendered poses; Adam, betas (.4, .6), on ``1 - (mean max(object, clutter) - mean
+clutter)``, rate .05, times .2 after each third; shifts in fifths of the distance (spec 2.10).
 """
 
 from collections.abc import Callable
@@ -114,8 +113,8 @@ def adam(engine: Engine, R: np.ndarray, t: np.ndarray, config: RefineConfig) -> 
         unit = np.array([1, 1, 1, *[t[2] / DISTANCE] * 3])
         m = BETAS[0] * m + (1 - BETAS[0]) * gradient * unit
         v = BETAS[1] * v + (1 - BETAS[1]) * (gradient * unit) ** 2
-        scale = np.sqrt(v / (1 - BETAS[1] ** (k + 1))) + 1e-12
-        move = -lr * m / (1 - BETAS[0] ** (k + 1)) / scale * unit
+        size = np.sqrt(v / (1 - BETAS[1] ** (k + 1))) + 1e-12
+        move = -lr * m / (1 - BETAS[0] ** (k + 1)) / size * unit
         R, t = so3_exp(torch.from_numpy(move[:3])).numpy() @ R, t + move[3:]
         if k + 1 in (config.steps // 3, 2 * config.steps // 3):
             lr *= 0.2
@@ -134,8 +133,8 @@ def best_rendered(case: Case, engine: Engine) -> tuple[np.ndarray, np.ndarray]:
 def ours(case: Case) -> Pose:
     """Return the answer of our pose stage."""
     table = pose_table(case.model, OURS.scan)
-    starts = scan(case.cells, case.model, table, OURS.scan, True)
-    return render_and_compare(case.cells, case.model, starts, False, OURS.refine).pose
+    starts = scan(case.cells, case.model, table, OURS.scan, camera_known=True)
+    return render_and_compare(case.cells, case.model, starts, config=OURS.refine).pose
 
 
 def theirs(name: str) -> Method:

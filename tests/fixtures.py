@@ -10,9 +10,11 @@ training: whatever goes wrong is not the network's fault.
 import math
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -29,6 +31,7 @@ from featmesh.model.config import ModelConfig
 from featmesh.photo.photo import Photo
 from featmesh.render.rasterize import rasterize
 from featmesh.render.shade import interpolate
+from featmesh.views.record import View, write_views
 
 CHANNELS = 64
 WAVES = 8.0  # radians per object unit: points .1 apart have a cosine of .7, .3 apart none
@@ -178,3 +181,41 @@ def nudged(pose: Pose, degrees: float, seed: int = 0, shift: float = 0.05) -> Po
     turn = so3_exp(axis / axis.norm() * math.radians(degrees))
     step = torch.from_numpy(rng.uniform(-1, 1, 3)) * shift * pose.t[2]
     return replace(pose, R=turn @ pose.R, t=pose.t + step * torch.tensor([0.5, 0.5, 1.0]))
+
+
+def car_views(folder: Path, count: int, size: tuple[int, int] = (96, 128)) -> list[View]:
+    """Views of the painted car all around, photos written into a folder; known cameras.
+
+    Args:
+        folder: where ``views.json`` and the photos go.
+        count: how many, evenly over azimuth.
+        size: (height, width) of the photos, pixels.
+    """
+    height, width = size
+    views = []
+    for k in range(count):
+        rng = generator(k, "view")
+        camera = Camera(1.3 * width, 1.3 * width, width / 2, height / 2, height, width)
+        seen = look(360 * (k + 0.3) / count, rng.uniform(-5, 30), rng.normal(0, 4), 1.8)
+        at = (width * rng.uniform(0.45, 0.55), height * rng.uniform(0.45, 0.55))
+        pose = aside(seen, camera, at)
+        Image.fromarray(picture(pose, camera, k)).save(folder / f"{k:03d}.png")
+        x0, y0, x1, y1 = box_of(pose, camera)
+        views.append(
+            View(
+                image=folder / f"{k:03d}.png",
+                width=width,
+                height=height,
+                category="car",
+                R=pose.R.numpy(),
+                box=(max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))),
+                K=camera.K.numpy(),
+                t=pose.t.numpy(),
+                t_unit="object",
+                model_name=f"model {k % 8}",
+                index=k,
+                image_name=f"{k:03d}.png",
+            )
+        )
+    write_views(folder / "views.json", views)
+    return views

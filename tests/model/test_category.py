@@ -1,4 +1,4 @@
-"""Claims about a category model: what it renders, what it extracts, and that it comes back whole."""
+"""Claims about a category model: what it renders and extracts, and that it comes back whole."""
 
 import math
 from dataclasses import replace

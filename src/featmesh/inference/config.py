@@ -45,7 +45,7 @@ class RefineConfig:
     steps: int = 100
     """of the optimiser; its rate falls to a fifth after each third"""
     lr: float = 0.05
-    """radians, and shares of the distance"""
+    """radians, and fifths of the distance"""
     keep: int = 2
     """starts that survive the first third"""
     polish: int = 5

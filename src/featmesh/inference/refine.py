@@ -1,8 +1,8 @@
 """Render-and-compare: poses descend until the rendered features explain the photo.
 
 All starts advance together; after a third the best few go on, and Levenberg-Marquardt settles the
-last digits. Steps are in radians and shares of the distance, so that near and far objects alike
-need the same rate. Adam as NeMo (spec 2.10), pruning and polish ours (rendering 4).
+last digits. Steps are in radians and fifths of the distance (NeMo's camera stands at distance 5),
+so that near and far objects need the same rate. Adam as NeMo (spec 2.10), pruning and polish ours (rendering 4).
 """
 
 from collections.abc import Callable
@@ -21,6 +21,7 @@ from .energy_numba import FusedEnergy, Step
 from .scan import Starts
 
 BETAS = (0.4, 0.6)  # NeMo's: short memory, long steps; they leave shallow basins
+SHIFT = 0.2  # a translation of 1 is a fifth of the distance
 NEAREST = 0.55  # object units: no camera inside the object
 
 
@@ -160,7 +161,7 @@ class _Problem:
             gradient[:, 6] += weight * (s.log_zoom - home)
             curvature[:, 6, 6] += weight
         unit = np.ones_like(gradient)
-        unit[:, 3:6] = s.t[:, 2:]  # translation in shares of the distance
+        unit[:, 3:6] = s.t[:, 2:] * SHIFT
         gradient = np.where(self.free, gradient * unit, 0.0)
         curvature = curvature * unit[:, :, None] * unit[:, None, :]
         energy = step.energy + prior
@@ -262,8 +263,8 @@ def _rows(step: Step, index: np.ndarray) -> Step:
 
 
 def _moved(s: _State, move: np.ndarray) -> _State:
-    """Return the poses moved by steps in radians, shares of the distance, and log zoom."""
+    """Return the poses moved by steps in radians, fifths of the distance, and log zoom."""
     R = so3_exp(torch.from_numpy(move[:, :3])).numpy() @ s.R
-    t = s.t + move[:, 3:6] * s.t[:, 2:]
+    t = s.t + move[:, 3:6] * s.t[:, 2:] * SHIFT
     t[:, 2] = np.maximum(t[:, 2], NEAREST)
     return _State(R, t, np.clip(s.log_zoom + move[:, 6], -2.5, 3.5), s.energy.copy())

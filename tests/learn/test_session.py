@@ -1,0 +1,221 @@
+"""Claims about a run on disk: killed, interrupted or whole, it ends on the same bits."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fixtures import background, car_mesh, car_views
+from PIL import Image
+from safetensors.torch import save_file
+
+import featmesh
+from featmesh.errors import CheckpointError, FeatmeshError
+from featmesh.learn import session
+from featmesh.learn.config import TrainConfig
+from featmesh.model.checkpoint import load
+from featmesh.model.config import ModelConfig
+from featmesh.model.efficientnet import EfficientNetLite0
+from featmesh.store import RunLock, Steps
+
+MODEL = ModelConfig(channels=16, width=16, crop_height=64, crop_width=64, clutter_centres=4)
+
+
+@pytest.fixture(autouse=True)
+def _as_before():
+    """A run sets torch's threads and its determinism for the whole process."""
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(strict)
+
+
+@pytest.fixture(scope="module")
+def stuff(tmp_path_factory):
+    """Views, a template, a trunk, backgrounds: all that a run is begun with."""
+    folder = tmp_path_factory.mktemp("stuff")
+    car_views(folder, 8)
+    (folder / "cad").mkdir()
+    mesh = car_mesh()
+    rows = [f"v {x} {y} {z}" for x, y, z in mesh.vertices.tolist()]
+    rows += [f"f {a} {b} {c}" for a, b, c in (mesh.faces + 1).tolist()]
+    (folder / "cad" / "template.obj").write_text("\n".join(rows) + "\n")
+    torch.manual_seed(0)
+    save_file(EfficientNetLite0().state_dict(), str(folder / "trunk.safetensors"))
+    (folder / "walls").mkdir()
+    Image.fromarray(background((60, 80), 1)).save(folder / "walls" / "wall.png")
+    return folder
+
+
+def config_of(stuff, out, **changes):
+    config = TrainConfig(
+        views=(str(stuff / "views.json"),),
+        out=str(out),
+        cad=str(stuff / "cad"),
+        trunk=str(stuff / "trunk.safetensors"),
+        backgrounds=str(stuff / "walls"),
+        epochs=2,
+        samples_per_epoch=6,
+        batch=2,
+        anchors_per_view=32,
+        clutter_queue=64,
+        save_every=2,
+        threads=1,
+        model=MODEL,
+    )
+    return replace(config, **changes)
+
+
+@pytest.fixture(scope="module")
+def whole(stuff, tmp_path_factory):
+    """An uninterrupted run: its last state, and its folder."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    assert session.train(config_of(stuff, out)) == 0
+    return Steps(out).latest(), out
+
+
+def assert_same_end(out, whole):
+    (step, tensors, _), folder = whole
+    found_step, found, _ = Steps(out).latest()
+    assert found_step == step == 6
+    assert found.keys() == tensors.keys()
+    assert not [k for k in tensors if not torch.equal(found[k], tensors[k])]
+    one, two = (load(Path(f) / "models" / "car") for f in (out, folder))
+    assert one.hash == two.hash
+
+
+def interrupted_at(monkeypatch, step, number):
+    """Send this process a signal after a step, as the user would."""
+    inner = session.run
+
+    def run(state, data, on_step, *rest):
+        def watched(report):
+            on_step(report)
+            if report.step == step:
+                signal.raise_signal(number)
+
+        return inner(state, data, watched, *rest)
+
+    monkeypatch.setattr(session, "run", run)
+
+
+def test_a_run_leaves_a_model_a_log_and_its_last_states(whole):
+    _, out = whole
+    assert sorted(p.name for p in out.glob("step-*")) == ["step-000004", "step-000006"]
+    assert len((out / "log.jsonl").read_text().splitlines()) == 2
+    model = load(out / "models" / "car")
+    assert (model.category, model.config, model.threshold) == ("car", MODEL, None)
+    assert model.texture.shape == (len(car_mesh().vertices), 16)
+    assert model.clutter.shape == (4, 16)
+    assert model.extra["training"]["photos"] == [8]
+    assert model.extra["training"]["steps"] == 6
+    torch.testing.assert_close(model.template.vertices, car_mesh().vertices, atol=1e-6, rtol=0)
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    cells = model.extract(pixels, np.ones((64, 64), bool), featmesh.Camera.assumed(64, 64))
+    assert bool(cells.features.isfinite().all())
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_saves_and_goes_on_bit_for_bit(
+    stuff, tmp_path, whole, monkeypatch, number, code
+):
+    config = config_of(stuff, tmp_path / "run")
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        interrupted_at(patch, 3, number)
+        assert session.train(config) == code
+    assert signal.getsignal(number) is before
+    assert Steps(config.out).latest()[0] == 3
+    assert not (tmp_path / "run" / "models").exists()
+    assert session.train(config) == 0
+    assert_same_end(config.out, whole)
+
+
+def test_a_killed_run_goes_on_bit_for_bit(stuff, tmp_path, whole):
+    config = config_of(stuff, tmp_path / "run")
+    code = (
+        "import time\n"
+        "from featmesh.learn import session\n"
+        "from featmesh.learn.config import TrainConfig\n"
+        "from featmesh.model.config import ModelConfig\n"
+        "inner = session.save\n"
+        "def save(state, steps):\n"
+        "    inner(state, steps)\n"
+        "    print('saved', flush=True)\n"
+        "    time.sleep(60)\n"  # killed while it sleeps
+        "session.save = save\n"
+        f"model = ModelConfig(**{asdict(MODEL)!r})\n"
+        f"config = dict({asdict(replace(config, model=MODEL))!r}, model=model)\n"
+        "from featmesh.learn.config import AugmentConfig\n"
+        "config['augment'] = AugmentConfig(**config['augment'])\n"
+        "session.train(TrainConfig(**config))\n"
+    )
+    source = str(Path(featmesh.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment
+    ) as child:
+        assert child.stdout.readline() == b"saved\n"
+        with pytest.raises(FeatmeshError, match="E_LOCKED"):
+            session.train(config)  # meanwhile nobody else may
+        child.kill()
+    assert child.returncode == -signal.SIGKILL
+    assert Steps(config.out).latest()[0] == 2
+    assert session.train(config) == 0
+    assert_same_end(config.out, whole)
+
+
+def test_a_second_trainer_is_refused(stuff, tmp_path):
+    config = config_of(stuff, tmp_path / "run")
+    with RunLock(config.out), pytest.raises(FeatmeshError, match="try: ") as got:
+        session.train(config)
+    assert got.value.code == "E_LOCKED"
+
+
+def test_a_finished_run_is_not_trained_again(stuff, whole, monkeypatch):
+    _, out = whole
+    begun = time.time()
+    monkeypatch.setattr("featmesh.learn.trainer.train_step", None)
+    assert session.train(config_of(stuff, out)) == 0
+    assert (out / "log.jsonl").stat().st_mtime < begun
+
+
+def test_another_configuration_is_refused(stuff, whole):
+    _, out = whole
+    with pytest.raises(FeatmeshError, match="got another batch, lr_head; try: another --out") as e:
+        session.train(config_of(stuff, out, lr_head=0.5, batch=3))
+    assert e.value.code == "E_CONFIG"
+
+
+def test_how_often_is_saved_may_change(stuff, whole):
+    (step, _, _), out = whole
+    assert session.train(config_of(stuff, out, save_every=5)) == 0
+    assert Steps(out).latest()[0] == step
+
+
+def test_a_trunk_of_another_network_is_refused(stuff, tmp_path):
+    save_file({"stem.weight": torch.zeros(3)}, str(tmp_path / "other.safetensors"))
+    config = config_of(stuff, tmp_path / "run", trunk=str(tmp_path / "other.safetensors"))
+    with pytest.raises(CheckpointError, match="weights of a efficientnet_lite0 trunk") as got:
+        session.begin(config)
+    assert got.value.code == "E_CKPT_CONFIG"
+
+
+def test_a_folder_without_cads_is_refused(stuff, tmp_path):
+    with pytest.raises(CheckpointError, match=r"expected CADs \(\.off, .*got none") as got:
+        session.begin(config_of(stuff, tmp_path / "run", cad=str(tmp_path)))
+    assert got.value.code == "E_MESH_EMPTY"
+
+
+def test_beginning_twice_is_the_same(stuff, tmp_path):
+    one, two = (session.begin(config_of(stuff, tmp_path / "run")).tensors() for _ in range(2))
+    assert not [k for k in one if not torch.equal(one[k], two[k])]
+    other = session.begin(config_of(stuff, tmp_path / "run", seed=1)).tensors()
+    assert not torch.equal(one["texture"], other["texture"])
+    assert not torch.equal(one["net.head.out.weight"], other["net.head.out.weight"])
