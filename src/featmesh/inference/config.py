@@ -54,6 +54,12 @@ class RefineConfig:
     """of an uncovered cell, form l2 only"""
     zoom_prior: float = 0.6
     """standard deviation of the logarithm of the focal length around the start, camera unknown"""
+    proportions: bool = True
+    """whether the object's width, length and height are free, held by a prior; no: camera only"""
+    stretch_prior: tuple[float, float, float] = (0.06, 0.03, 0.13)
+    """standard deviations of the logarithms of width, length and height over the mean shape's"""
+    prior_weight: float = 0.01
+    """gain per cell that is worth one standard deviation"""
 
 
 @dataclass(frozen=True)

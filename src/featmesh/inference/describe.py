@@ -19,6 +19,7 @@ from featmesh.geometry.crop import Crop
 from featmesh.geometry.mesh import Mesh
 from featmesh.geometry.pose import Pose
 from featmesh.geometry.rotations import geodesic_angle
+from featmesh.geometry.template import stretch
 from featmesh.geometry.viewpoint import Viewpoint
 from featmesh.model.category import CategoryModel, FeatureMap
 from featmesh.photo.photo import Photo
@@ -191,7 +192,7 @@ def describe(
     pose, camera = poses[0], cameras[0]
     if not lens.known:
         warnings += ("camera assumed; focal length estimated with the pose",)
-    mesh, unit = model.mesh(), 1.0
+    mesh, unit = stretched_mesh(model, trial), 1.0
     if config.length is not None and lens.known:
         unit = config.length / float(mesh.extent[1])
     scaled = Pose(pose.R, pose.t * unit)
@@ -229,7 +230,14 @@ def describe(
 def _score_map(model: CategoryModel, trial: Trial) -> Float[np.ndarray, "h w"]:
     """Return object minus clutter of each cell under the best pose, nan where it is not drawn."""
     energy = FusedEnergy(Comparison(trial.cells, model.mesh(), model.texture))
-    return energy.score_map(trial.refined.pose, float(trial.refined.log_zoom[0]))
+    refined = trial.refined
+    return energy.score_map(refined.pose, float(refined.log_zoom[0]), refined.log_stretch[0])
+
+
+def stretched_mesh(model: CategoryModel, trial: Trial) -> Mesh:
+    """Return the category's mesh in the proportions of a trial's best pose, object units."""
+    factors = torch.from_numpy(np.exp(trial.refined.log_stretch[0]))
+    return stretch(model.mesh(), factors)
 
 
 def _in_photo(lens: Lens, trial: Trial, k: int) -> tuple[Pose, Camera]:
@@ -247,7 +255,7 @@ def projected_box(
     model: CategoryModel, lens: Lens, trial: Trial
 ) -> tuple[float, float, float, float] | None:
     """Return the box of the mesh under a trial's best pose, clipped to the photo, or None."""
-    return _box_of(model.mesh(), *_in_photo(lens, trial, 0))
+    return _box_of(stretched_mesh(model, trial), *_in_photo(lens, trial, 0))
 
 
 def _box_of(mesh: Mesh, pose: Pose, camera: Camera) -> tuple[float, float, float, float] | None:

@@ -93,6 +93,7 @@ def render_features(
     pose: Pose,
     log_zoom: Float[Tensor, ""] | None = None,
     face_id: Int[Tensor, "h w"] | None = None,
+    log_stretch: Float[Tensor, " 3"] | None = None,
 ) -> tuple[Float[Tensor, "h w c"], Bool[Tensor, "h w"]]:
     """Return the rendered features, float64, 0 where nothing, and which cells are covered.
 
@@ -104,12 +105,16 @@ def render_features(
         pose: ``cam_from_obj``, one.
         log_zoom: logarithm of a factor on the focal length, None for 0.
         face_id: visible faces (:func:`visible_faces`) kept fixed, None to find them.
+        log_stretch: logarithms of factors on the object's own x, y, z, None for 0.
     """
     if face_id is None:
-        face_id = visible_faces(comparison, pose, log_zoom)
+        face_id = visible_faces(comparison, pose, log_zoom, log_stretch)
     faces = comparison.mesh.faces
     bary = barycentric(
-        _points(comparison, pose, log_zoom)[None], faces, face_id[None], comparison.cells.camera
+        _points(comparison, pose, log_zoom, log_stretch)[None],
+        faces,
+        face_id[None],
+        comparison.cells.camera,
     )[0]
     covered = face_id >= 0
     corners = comparison.texture.double()[faces[face_id.clamp_min(0)]]
@@ -117,11 +122,14 @@ def render_features(
 
 
 def visible_faces(
-    comparison: Comparison, pose: Pose, log_zoom: Float[Tensor, ""] | None = None
+    comparison: Comparison,
+    pose: Pose,
+    log_zoom: Float[Tensor, ""] | None = None,
+    log_stretch: Float[Tensor, " 3"] | None = None,
 ) -> Int[Tensor, "h w"]:
     """Return the visible face of each cell, -1 where nothing; see :func:`render_features`."""
     camera = comparison.cells.camera
-    points = _points(comparison, pose, log_zoom).detach()
+    points = _points(comparison, pose, log_zoom, log_stretch).detach()
     pixels, _ = camera.project(points)
     seen = torch.cat([pixels, 1 / points[:, 2:]], -1).float()
     return coverage_reference(seen[None], comparison.mesh.faces, camera.height, camera.width, True)[
@@ -134,9 +142,10 @@ def energy(
     pose: Pose,
     log_zoom: Float[Tensor, ""] | None = None,
     face_id: Int[Tensor, "h w"] | None = None,
+    log_stretch: Float[Tensor, " 3"] | None = None,
 ) -> Float[Tensor, ""]:
     """Return the energy of a pose, float64; arguments as in :func:`render_features`."""
-    rendered, covered = render_features(comparison, pose, log_zoom, face_id)
+    rendered, covered = render_features(comparison, pose, log_zoom, face_id, log_stretch)
     cells = comparison.cells
     s = (rendered * cells.features.double()).sum(-1)
     n = (rendered * rendered).sum(-1)
@@ -175,10 +184,16 @@ def gain_from_scores(s: Float[Tensor, "h w"], c: Float[Tensor, "h w"]) -> Float[
 
 
 def _points(
-    comparison: Comparison, pose: Pose, log_zoom: Float[Tensor, ""] | None
+    comparison: Comparison,
+    pose: Pose,
+    log_zoom: Float[Tensor, ""] | None,
+    log_stretch: Float[Tensor, " 3"] | None,
 ) -> Float[Tensor, "v 3"]:
     """Return the vertices in camera axes, x and y stretched by the zoom: the same pixels."""
-    points = Pose(pose.R.double(), pose.t.double()).apply(comparison.mesh.vertices.double())
+    vertices = comparison.mesh.vertices.double()
+    if log_stretch is not None:
+        vertices = vertices * log_stretch.double().exp()
+    points = Pose(pose.R.double(), pose.t.double()).apply(vertices)
     if log_zoom is None:
         return points
     zoom = log_zoom.double().exp()

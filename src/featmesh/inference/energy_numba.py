@@ -21,10 +21,17 @@ from torch import Tensor
 
 from featmesh.geometry.pose import Pose
 from featmesh.inference.energy import FORMS, Comparison
+from featmesh.inference.energy_cell import (
+    COSINE,
+    cell_energy,
+    inlined,
+    inner_products,
+    pull_back,
+    weights,
+)
 from featmesh.render.kernels import cover_one
 
-PARAMETERS = 7  # rotation vector, translation, log zoom
-_COSINE, _TRUNCATED = FORMS.index("cosine"), FORMS.index("truncated")
+PARAMETERS = 10  # rotation vector, translation, log zoom, log stretch along x, y, z
 _BLOCK = 128  # cells whose derivatives are collected before they are summed: fits the first cache
 _NEAR = 1e-6  # vertices nearer than this (object units) are behind the camera
 _SUMS = 4  # energy, covered cells, visible cells, sum of s - c over the visible ones
@@ -34,9 +41,6 @@ _SUMS = 4  # energy, covered cells, visible cells, sum of s - c over the visible
 _compiled = numba.njit(
     cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"}
 )
-_inlined = numba.njit(
-    inline="always"
-)  # the parts of one cell: a call would cost more than the work
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,8 @@ class Step:
     """What an optimiser needs to know about b poses.
 
     Parameters are a rotation vector about the object's centre in camera axes (radians), a
-    translation (object units) and the logarithm of the zoom, applied as in ``Pose.update``.
+    translation (object units), applied as in ``Pose.update``, then the logarithm of the zoom and
+    the logarithms of the object's stretch along its own x, y, z.
 
     Attributes:
         energy: see :mod:`featmesh.inference.energy`; lower is better.
@@ -58,8 +63,8 @@ class Step:
     """
 
     energy: Float64[np.ndarray, " b"]
-    gradient: Float64[np.ndarray, "b 7"]
-    curvature: Float64[np.ndarray, "b 7 7"]
+    gradient: Float64[np.ndarray, "b 10"]
+    curvature: Float64[np.ndarray, "b 10 10"]
     covered: Int64[np.ndarray, " b"]
     visible: Int64[np.ndarray, " b"]
     score: Float64[np.ndarray, " b"]
@@ -89,8 +94,8 @@ class _Scratch(NamedTuple):
     pixels: np.ndarray  # float32 (V, 3): u, v, 1/z
     face_id: np.ndarray  # int32 (H, W), -1 where nothing
     inverse_depth: np.ndarray  # float32 (H, W)
-    flow: np.ndarray  # float32 (7, 2 BLOCK): U of each collected cell, its two rows in turn
-    weighted: np.ndarray  # float32 (8, 2 BLOCK): the same times the cell's curvature; its force
+    flow: np.ndarray  # float32 (10, 2 BLOCK): U of each collected cell, its two rows in turn
+    weighted: np.ndarray  # float32 (11, 2 BLOCK): the same times the cell's curvature; its force
 
 
 class FusedEnergy:
@@ -130,6 +135,7 @@ class FusedEnergy:
         R: Float64[np.ndarray, "b 3 3"],
         t: Float64[np.ndarray, "b 3"],
         log_zoom: Float64[np.ndarray, " b"] | None = None,
+        log_stretch: Float64[np.ndarray, "b 3"] | None = None,
     ) -> Step:
         """Return energy, gradient, curvature and scores of b poses ``cam_from_obj``.
 
@@ -137,10 +143,12 @@ class FusedEnergy:
             R: rotations.
             t: translations, in the unit of the mesh.
             log_zoom: logarithms of factors on the focal length, None for 0.
+            log_stretch: logarithms of factors on the object's own x, y, z, None for 0.
         """
         zoom = np.ones(len(R)) if log_zoom is None else np.exp(log_zoom)
+        stretch = np.ones((len(R), 3)) if log_stretch is None else np.exp(log_stretch)
         sums, moments = np.zeros((len(R), _SUMS)), np.zeros((len(R), PARAMETERS, PARAMETERS + 1))
-        poses = np.ascontiguousarray(R), np.ascontiguousarray(t), zoom
+        poses = np.ascontiguousarray(R), np.ascontiguousarray(t), (zoom, stretch)
         _evaluate(self._scene, *poses, self._scratch(), sums, moments)
         energy, covered, visible, gained = sums.T
         return Step(
@@ -153,11 +161,17 @@ class FusedEnergy:
             evidence=gained / np.maximum(covered, 1),
         )
 
-    def score_map(self, pose: Pose, log_zoom: float = 0.0) -> Float32[np.ndarray, "h w"]:
+    def score_map(
+        self,
+        pose: Pose,
+        log_zoom: float = 0.0,
+        log_stretch: Float64[np.ndarray, " 3"] | None = None,
+    ) -> Float32[np.ndarray, "h w"]:
         """Return s - c of the covered cells inside the photo, nan elsewhere, of one pose."""
         out = np.full(self._scene.valid.shape, np.nan, np.float32)
         R, t = _array(pose.R, np.float64), _array(pose.t, np.float64)
-        _score_map(self._scene, R, t, float(np.exp(log_zoom)), self._scratch(), out)
+        stretch = np.ones(3) if log_stretch is None else np.exp(log_stretch)
+        _score_map(self._scene, R, t, (float(np.exp(log_zoom)), stretch), self._scratch(), out)
         return out
 
     def visible(self, pose: Pose, log_zoom: float = 0.0) -> Bool[np.ndarray, "h w"]:
@@ -190,12 +204,13 @@ def _face_grams(texture: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 @_compiled
 @no_type_check
-def _evaluate(scene, R, t, zoom, scratch, sums, moments):
-    """Fill the sums (b, 4) and, as curvature and gradient side by side, the moments (b, 7, 8)."""
+def _evaluate(scene, R, t, lens, scratch, sums, moments):
+    """Fill the sums (b, 4) and, as curvature and gradient side by side, the moments (b, 10, 11)."""
     for b in range(R.shape[0]):
-        window = _project(scene, R[b], t[b], zoom[b], scratch)
+        zoom, stretch = lens[0][b], lens[1][b]
+        window = _project(scene, R[b], t[b], (zoom, stretch), scratch)
         cover_one(scratch.pixels, scene.faces, True, scratch.face_id, scratch.inverse_depth)
-        _accumulate(scene, t[b], zoom[b], scratch, window, sums[b], moments[b])
+        _accumulate(scene, (R[b], t[b], zoom), scratch, window, sums[b], moments[b])
         for i in range(PARAMETERS):
             for j in range(i):
                 moments[b, i, j] = moments[b, j, i]
@@ -203,29 +218,31 @@ def _evaluate(scene, R, t, zoom, scratch, sums, moments):
 
 @_compiled
 @no_type_check
-def _score_map(scene, R, t, zoom, scratch, out):
-    left, right, top, bottom = _project(scene, R, t, zoom, scratch)
+def _score_map(scene, R, t, lens, scratch, out):
+    left, right, top, bottom = _project(scene, R, t, lens, scratch)
     cover_one(scratch.pixels, scene.faces, True, scratch.face_id, scratch.inverse_depth)
-    fx, fy = scene.lens[0] * zoom, scene.lens[1] * zoom
+    fx, fy = scene.lens[0] * lens[0], scene.lens[1] * lens[0]
     for y in range(top, bottom):
         for x in range(left, right):
             face = scratch.face_id[y, x]
             if face >= 0 and scene.valid[y, x]:
                 ray_x, ray_y = (x + 0.5 - scene.lens[2]) / fx, (y + 0.5 - scene.lens[3]) / fy
-                b1, b2 = _weights(scene.faces, scratch.points, face, ray_x, ray_y)[:2]
-                s0, s1, s2 = _inner_products(scene, face, y, x)
+                b1, b2 = weights(scene.faces, scratch.points, face, ray_x, ray_y)[:2]
+                s0, s1, s2 = inner_products(scene, face, y, x)
                 out[y, x] = s0 + b1 * s1 + b2 * s2 - scene.clutter[y, x]
 
 
 @_compiled
 @no_type_check
-def _project(scene, R, t, zoom, scratch):
+def _project(scene, R, t, lens, scratch):
     """Fill points and pixels; return the window (left, right, top, bottom) they may cover."""
     height, width = scene.valid.shape
+    zoom, stretch = lens
     fx, fy, cx, cy = scene.lens[0] * zoom, scene.lens[1] * zoom, scene.lens[2], scene.lens[3]
     low_u, high_u, low_v, high_v = 1.0 * width, 0.0, 1.0 * height, 0.0
     for k in range(scene.vertices.shape[0]):
-        px, py, pz = scene.vertices[k, 0], scene.vertices[k, 1], scene.vertices[k, 2]
+        px, py = scene.vertices[k, 0] * stretch[0], scene.vertices[k, 1] * stretch[1]
+        pz = scene.vertices[k, 2] * stretch[2]
         x = R[0, 0] * px + R[0, 1] * py + R[0, 2] * pz + t[0]
         y = R[1, 0] * px + R[1, 1] * py + R[1, 2] * pz + t[1]
         z = R[2, 0] * px + R[2, 1] * py + R[2, 2] * pz + t[2]
@@ -246,12 +263,13 @@ def _project(scene, R, t, zoom, scratch):
 
 @_compiled
 @no_type_check
-def _accumulate(scene, t, zoom, scratch, window, sums, moments):
+def _accumulate(scene, pose, scratch, window, sums, moments):
     """Add the cells of one pose to its sums and moments."""
     left, right, top, bottom = window
+    R, t, zoom = pose
     fx, fy = scene.lens[0] * zoom, scene.lens[1] * zoom
     # -s is half of n - 2 s + 1 without n: half the curvature, and only s pulls
-    weight, kept = (1.0, 0.0) if scene.form == _COSINE else (2.0, 1.0)
+    weight, kept = (1.0, 0.0) if scene.form == COSINE else (2.0, 1.0)
     held, covered, visible, total, gained = 0, 0, 0, 0.0, 0.0
     for y in range(top, bottom):
         ray_y = (y + 0.5 - scene.lens[3]) / fy
@@ -260,23 +278,23 @@ def _accumulate(scene, t, zoom, scratch, window, sums, moments):
             if face < 0 or not scene.valid[y, x]:
                 continue
             ray_x = (x + 0.5 - scene.lens[2]) / fx
-            b1, b2, slopes, z = _weights(scene.faces, scratch.points, face, ray_x, ray_y)
-            s0, s1, s2 = _inner_products(scene, face, y, x)
+            b1, b2, slopes, z = weights(scene.faces, scratch.points, face, ray_x, ray_y)
+            s0, s1, s2 = inner_products(scene, face, y, x)
             gram = scene.gram[face]
             h1 = gram[1] + gram[3] * b1 + gram[4] * b2
             h2 = gram[2] + gram[4] * b1 + gram[5] * b2
             s = s0 + b1 * s1 + b2 * s2
             n = gram[0] + b1 * (gram[1] + h1) + b2 * (gram[2] + h2)
             c = scene.clutter[y, x]
-            cost, counts = _cell_energy(scene.form, scene.background_cost, s, n, c)
+            cost, counts = cell_energy(scene.form, scene.background_cost, s, n, c)
             total += cost
             covered += 1
             visible += s > c
             gained += max(s - c, 0.0)
             if counts:
                 p, q = kept * h1 - s1, kept * h2 - s2
-                pull = _pull_back(gram, slopes, p, q, weight)
-                _collect(scratch, held, pull, (ray_x, ray_y, z), t)
+                pull = pull_back(gram, slopes, p, q, weight)
+                _collect(scratch, held, pull, (ray_x, ray_y, z), (R, t))
                 held += 2
                 if held == 2 * _BLOCK:
                     _add_moments(scratch, held, moments)
@@ -285,82 +303,7 @@ def _accumulate(scene, t, zoom, scratch, window, sums, moments):
     sums[0], sums[1], sums[2], sums[3] = total, covered, visible, gained
 
 
-@_inlined
-@no_type_check
-def _weights(faces, points, face, ray_x, ray_y):
-    """Return b1, b2, their slopes (x, y of b1, x, y of b2) along the ray's x and y, and depth.
-
-    As :func:`featmesh.render.shade.barycentric`: the face is flattened along the ray, so that
-    nothing large cancels; weights below 0 by the rounding of the coverage become 0.
-    """
-    i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
-    zi, zj, zk = points[i, 2], points[j, 2], points[k, 2]
-    xi, yi = points[i, 0] - zi * ray_x, points[i, 1] - zi * ray_y
-    xj, yj = points[j, 0] - zj * ray_x, points[j, 1] - zj * ray_y
-    xk, yk = points[k, 0] - zk * ray_x, points[k, 1] - zk * ray_y
-    wi, wj, wk = xj * yk - yj * xk, xk * yi - yk * xi, xi * yj - yi * xj
-    sign = -1.0 if wi + wj + wk < 0 else 1.0
-    wi, wj, wk = wi * sign, wj * sign, wk * sign
-    # a weight held at 0 has no slope
-    on_i, on_j, on_k = sign * (wi > 0), sign * (wj > 0), sign * (wk > 0)
-    wi, wj, wk = max(wi, 0.0), max(wj, 0.0), max(wk, 0.0)
-    total = wi + wj + wk
-    if not total > 1e-300:
-        return 1 / 3, 1 / 3, (0.0, 0.0, 0.0, 0.0), (zi + zj + zk) / 3
-    scale = 1 / total
-    b1, b2 = wj * scale, wk * scale
-    jx, jy = on_j * (yk * zi - zk * yi), on_j * (zk * xi - xk * zi)
-    kx, ky = on_k * (yi * zj - zi * yj), on_k * (zi * xj - xi * zj)
-    sum_x = on_i * (yj * zk - zj * yk) + jx + kx
-    sum_y = on_i * (zj * xk - xj * zk) + jy + ky
-    jx, jy = (jx - b1 * sum_x) * scale, (jy - b1 * sum_y) * scale
-    kx, ky = (kx - b2 * sum_x) * scale, (ky - b2 * sum_y) * scale
-    return b1, b2, (jx, jy, kx, ky), (wi * zi + wj * zj + wk * zk) * scale
-
-
-@_inlined
-@no_type_check
-def _inner_products(scene, face, y, x):
-    """Return the cell's feature times the face's first vertex feature and the two differences."""
-    i, j, k = scene.faces[face, 0], scene.faces[face, 1], scene.faces[face, 2]
-    if scene.scores.shape[0] > 0:
-        s0 = scene.scores[y, x, i]
-        return s0, scene.scores[y, x, j] - s0, scene.scores[y, x, k] - s0
-    s0 = s1 = s2 = np.float32(0)
-    for c in range(scene.features.shape[2]):
-        value = scene.features[y, x, c]
-        s0 += value * scene.texture[i, c]
-        s1 += value * scene.texture[j, c]
-        s2 += value * scene.texture[k, c]
-    return s0, s1 - s0, s2 - s0
-
-
-@_inlined
-@no_type_check
-def _cell_energy(form, background_cost, s, n, c):
-    """Return the energy of a covered cell, and whether it depends on the pose."""
-    if form == _COSINE:
-        return max(0.0, c) - max(s, c), s > c
-    square = n - 2 * s + 1
-    if form == _TRUNCATED:
-        limit = 2.0 - 2.0 * c
-        return min(square, limit) - limit, square < limit
-    return square - background_cost, True
-
-
-@_inlined
-@no_type_check
-def _pull_back(gram, slopes, p, q, weight):
-    """Return the cell's curvature (xx, xy, yy) and force (x, y) with respect to its ray."""
-    x1, y1, x2, y2 = slopes
-    gx1, gx2 = gram[3] * x1 + gram[4] * x2, gram[4] * x1 + gram[5] * x2
-    gy1, gy2 = gram[3] * y1 + gram[4] * y2, gram[4] * y1 + gram[5] * y2
-    xx, xy, yy = x1 * gx1 + x2 * gx2, x1 * gy1 + x2 * gy2, y1 * gy1 + y2 * gy2
-    x, y = -(x1 * p + x2 * q), -(y1 * p + y2 * q)
-    return weight * xx, weight * xy, weight * yy, weight * x, weight * y
-
-
-@_inlined
+@inlined
 @no_type_check
 def _store(scratch, i, at, pull, flow_x, flow_y):
     """Store how the ray moves with parameter i."""
@@ -369,11 +312,12 @@ def _store(scratch, i, at, pull, flow_x, flow_y):
     scratch.weighted[i, at + 1] = pull[1] * flow_x + pull[2] * flow_y
 
 
-@_inlined
+@inlined
 @no_type_check
-def _collect(scratch, at, pull, point, t):
+def _collect(scratch, at, pull, point, pose):
     """Store how the ray of a point (x, y, depth) moves with each parameter, see _Scratch."""
     ray_x, ray_y, depth = point
+    R, t = pose
     inverse = 1 / depth
     # from the object's centre to the point, over depth
     x, y, z = ray_x - t[0] * inverse, ray_y - t[1] * inverse, 1 - t[2] * inverse
@@ -384,6 +328,10 @@ def _collect(scratch, at, pull, point, t):
     _store(scratch, 4, at, pull, 0.0, inverse)
     _store(scratch, 5, at, pull, -ray_x * inverse, -ray_y * inverse)
     _store(scratch, 6, at, pull, ray_x, ray_y)
+    for k in range(3):  # the point moves along the object's axis k by its own coordinate there
+        along = R[0, k] * x + R[1, k] * y + R[2, k] * z
+        dz = along * R[2, k]
+        _store(scratch, 7 + k, at, pull, along * R[0, k] - ray_x * dz, along * R[1, k] - ray_y * dz)
     scratch.weighted[PARAMETERS, at], scratch.weighted[PARAMETERS, at + 1] = pull[3], pull[4]
 
 

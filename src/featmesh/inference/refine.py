@@ -2,11 +2,13 @@
 
 All starts advance together; after a third the best few go on, and Levenberg-Marquardt settles the
 last digits. Steps are in radians and fifths of the distance (NeMo's camera stands at distance 5),
-so that near and far objects need the same rate. Adam as NeMo (spec 2.10), pruning and polish ours (rendering 4).
+so that near and far objects need the same rate. Beside the pose go what is not of interest but
+would bend it: the focal length where it is unknown, and the object's proportions (stretches along
+its own axes), both held by a prior. Adam as NeMo (spec 2.10), pruning, polish and proportions ours.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,6 +25,9 @@ from .scan import Starts
 BETAS = (0.4, 0.6)  # NeMo's: short memory, long steps; they leave shallow basins
 SHIFT = 0.2  # a translation of 1 is a fifth of the distance
 NEAREST = 0.55  # object units: no camera inside the object
+LONGEST = 0.2  # of one step, in each parameter
+DESCENT = 20.0  # plain descent: energies are means over cells, a slope of .05 is steep
+BENDS = (np.array([-2.5, -0.5, -0.5, -0.5]), np.array([3.5, 0.5, 0.5, 0.5]))  # limits
 
 
 @dataclass(frozen=True)
@@ -32,8 +37,10 @@ class RefineStep:
     Attributes:
         step: 0, 1, ... over the optimiser and the polish.
         stage: ``adam``, ``descent`` or ``polish``.
-        R, t, log_zoom: the poses.
-        energy: of each.
+        R, t: the poses.
+        log_zoom: logarithm of the focal length over the virtual camera's.
+        log_stretch: logarithms of the object's stretches along its own x, y, z.
+        energy: of each, priors included.
     """
 
     step: int
@@ -41,6 +48,7 @@ class RefineStep:
     R: Float64[np.ndarray, "n 3 3"]
     t: Float64[np.ndarray, "n 3"]
     log_zoom: Float64[np.ndarray, " n"]
+    log_stretch: Float64[np.ndarray, "n 3"]
     energy: Float64[np.ndarray, " n"]
 
 
@@ -49,17 +57,19 @@ class Refined:
     """Where the starts came to, lowest energy first; every start has its row.
 
     Attributes:
-        R, t, log_zoom: poses in the virtual camera.
-        energy: lower is better, see :mod:`featmesh.inference.energy`.
+        R, t: poses in the virtual camera.
+        log_zoom: logarithm of the focal length over the virtual camera's.
+        log_stretch: logarithms of the object's stretches along its own x, y, z.
+        energy: lower is better, see :mod:`featmesh.inference.energy`; priors included.
         score: mean of s - c over visible cells.
         evidence: mean of max(s - c, 0) over all covered cells.
         visible: share of the covered cells that are visible.
-        best: index of the start that won.
     """
 
     R: Float64[np.ndarray, "n 3 3"]
     t: Float64[np.ndarray, "n 3"]
     log_zoom: Float64[np.ndarray, " n"]
+    log_stretch: Float64[np.ndarray, "n 3"]
     energy: Float64[np.ndarray, " n"]
     score: Float64[np.ndarray, " n"]
     evidence: Float64[np.ndarray, " n"]
@@ -73,22 +83,20 @@ class Refined:
 
 @dataclass
 class _State:
-    """Poses on their way, and the best each has seen."""
+    """Poses on their way; ``bend`` is log zoom and log stretch, ``home`` where its prior is."""
 
     R: np.ndarray
     t: np.ndarray
-    log_zoom: np.ndarray
+    bend: np.ndarray
+    home: np.ndarray
     energy: np.ndarray
 
-    def copy(self) -> "_State":
-        return _State(self.R.copy(), self.t.copy(), self.log_zoom.copy(), self.energy.copy())
-
     def pick(self, index: np.ndarray) -> "_State":
-        return _State(self.R[index], self.t[index], self.log_zoom[index], self.energy[index])
+        return _State(*(a[index] for a in vars(self).values()))
 
     def put(self, index: np.ndarray, other: "_State") -> None:
-        self.R[index], self.t[index] = other.R, other.t
-        self.log_zoom[index], self.energy[index] = other.log_zoom, other.energy
+        for name, values in vars(other).items():
+            getattr(self, name)[index] = values
 
 
 def render_and_compare(
@@ -123,11 +131,13 @@ def render_and_compare(
         best.put(chosen, problem.polish(best.pick(chosen)))
         order = np.argsort(best.energy, kind="stable")
     final = best.pick(order)
-    last = problem.energy.evaluate(final.R, final.t, final.log_zoom)
+    zoom, stretch = final.bend[:, 0], final.bend[:, 1:]
+    last = problem.energy.evaluate(final.R, final.t, zoom, stretch)
     return Refined(
         final.R,
         final.t,
-        final.log_zoom,
+        zoom,
+        stretch,
         final.energy,
         last.score,
         last.evidence,
@@ -147,124 +157,103 @@ class _Problem:
         on_step: Callable[[RefineStep], None] | None,
     ) -> None:
         self.energy, self.config, self.on_step = energy, config, on_step
-        self.free = np.array([True] * 6 + [free_zoom])
+        self.free = np.array([True] * 6 + [free_zoom] + [config.proportions] * 3)
+        sigma = np.array([config.zoom_prior, *config.stretch_prior])
+        self.stiffness = config.prior_weight / sigma**2
         self.start = start
         self.count = 0
 
-    def _evaluate(self, s: _State, stage: str, home: np.ndarray) -> Step:
-        """Return the step's numbers with the zoom prior added, in scale-free parameters."""
-        step = self.energy.evaluate(s.R, s.t, s.log_zoom)
-        prior = self._prior(s, home)
+    def _evaluate(self, s: _State, stage: str) -> Step:
+        """Return the step's numbers with the priors added, in scale-free parameters."""
+        step = self.energy.evaluate(s.R, s.t, s.bend[:, 0], s.bend[:, 1:])
+        off = s.bend - s.home
+        energy = step.energy + 0.5 * (self.stiffness * off**2).sum(1)
         gradient, curvature = step.gradient.copy(), step.curvature.copy()
-        if self.free[6]:
-            weight = self._prior_weight()
-            gradient[:, 6] += weight * (s.log_zoom - home)
-            curvature[:, 6, 6] += weight
+        gradient[:, 6:] += self.stiffness * off
+        curvature[:, range(6, 10), range(6, 10)] += self.stiffness
         unit = np.ones_like(gradient)
         unit[:, 3:6] = s.t[:, 2:] * SHIFT
         gradient = np.where(self.free, gradient * unit, 0.0)
         curvature = curvature * unit[:, :, None] * unit[:, None, :]
-        energy = step.energy + prior
         if self.on_step is not None:
-            self.on_step(
-                RefineStep(
-                    self.count, stage, s.R.copy(), s.t.copy(), s.log_zoom.copy(), energy.copy()
-                )
-            )
+            bend = s.bend.copy()
+            here = (s.R.copy(), s.t.copy(), bend[:, 0], bend[:, 1:], energy.copy())
+            self.on_step(RefineStep(self.count, stage, *here))
         self.count += 1
-        return Step(
-            energy, gradient, curvature, step.covered, step.visible, step.score, step.evidence
-        )
-
-    def _prior_weight(self) -> float:
-        # a gain of one per cent of the cells is worth one standard deviation
-        return 0.01 / self.config.zoom_prior**2
-
-    def _prior(self, s: _State, home: np.ndarray) -> np.ndarray:
-        if not self.free[6]:
-            return np.zeros(len(s.R))
-        return 0.5 * self._prior_weight() * (s.log_zoom - home) ** 2
+        return replace(step, energy=energy, gradient=gradient, curvature=curvature)
 
     def descend(self) -> _State:
         """Run the optimiser on all starts; return the best pose each has seen."""
-        c, start = self.config, self.start
-        n = len(start.R)
-        now = _State(start.R.copy(), start.t.copy(), start.log_zoom.copy(), np.full(n, np.inf))
-        best = now.copy()
-        alive, home = np.arange(n), start.log_zoom.copy()
-        m, v = np.zeros((n, 7)), np.zeros((n, 7))
+        c, n = self.config, len(self.start.R)
+        now = self._begin()
+        best = now.pick(np.arange(n))
+        alive, m, v = np.arange(n), np.zeros((n, 10)), np.zeros((n, 10))
         lr, thirds = c.lr, {c.steps // 3, 2 * c.steps // 3}
         for k in range(c.steps + 1):
-            step = self._evaluate(now, c.optimiser, home[alive])
+            step = self._evaluate(now, c.optimiser)
             now.energy = step.energy
             better = now.energy < best.energy[alive]
             best.put(alive[better], now.pick(better))
             if k == c.steps:
                 break
+            gradient = step.gradient
             if k + 1 in thirds:
                 lr *= 0.2
                 if len(alive) > c.keep:
                     order = np.argsort(best.energy[alive], kind="stable")[: c.keep]
-                    alive, now, m, v = alive[order], now.pick(order), m[order], v[order]
-                    step = _rows(step, order)
+                    alive, now, gradient = alive[order], now.pick(order), gradient[order]
+                    m, v = m[order], v[order]
             if c.optimiser == "adam":
-                m = BETAS[0] * m + (1 - BETAS[0]) * step.gradient
-                v = BETAS[1] * v + (1 - BETAS[1]) * step.gradient**2
+                m = BETAS[0] * m + (1 - BETAS[0]) * gradient
+                v = BETAS[1] * v + (1 - BETAS[1]) * gradient**2
                 size = m / (1 - BETAS[0] ** (k + 1))
                 move = -lr * size / (np.sqrt(v / (1 - BETAS[1] ** (k + 1))) + 1e-12)
             else:
-                move = -lr * step.gradient * 20.0  # energies are means: a slope of .05 is steep
-            now = _moved(now, move)
+                move = -lr * DESCENT * gradient
+            now = _moved(now, np.clip(move, -LONGEST, LONGEST))
         return best
+
+    def _begin(self) -> _State:
+        """Return the starts; stretches begin, and are held, at the mean shape."""
+        start, n = self.start, len(self.start.R)
+        bend = np.concatenate([start.log_zoom[:, None], np.zeros((n, 3))], 1)
+        return _State(start.R.copy(), start.t.copy(), bend, bend.copy(), np.full(n, np.inf))
 
     def polish(self, state: _State) -> _State:
         """Levenberg-Marquardt on a few poses; a step is taken only if the energy falls."""
-        home = state.log_zoom.copy()
         damping = np.full(len(state.R), 1e-2)
-        step = self._evaluate(state, "polish", home)
-        state = state.copy()
+        step = self._evaluate(state, "polish")
         state.energy = step.energy.copy()
         for _ in range(self.config.polish):
-            move = np.zeros((len(state.R), 7))
+            move = np.zeros((len(state.R), 10))
             for i in range(len(state.R)):
                 A = step.curvature[i][np.ix_(self.free, self.free)]
                 g = step.gradient[i][self.free]
                 diagonal = np.diag(A) + 1e-9
                 move[i, self.free] = -np.linalg.solve(A + damping[i] * np.diag(diagonal), g)
-            tried = _moved(state, np.clip(move, -0.2, 0.2))
-            new = self._evaluate(tried, "polish", home)
+            tried = _moved(state, np.clip(move, -LONGEST, LONGEST))
+            new = self._evaluate(tried, "polish")
             tried.energy = new.energy
             better: Bool[np.ndarray, " n"] = new.energy < state.energy
             state.put(better, tried.pick(better))
             damping = np.where(better, damping * 0.3, damping * 6)
-            step = Step(
-                *(
-                    np.where(better.reshape(-1, *[1] * (b.ndim - 1)), a, b)
-                    for a, b in zip(_fields(new), _fields(step), strict=True)
-                )
-            )
+            step = _choose(better, new, step)
         return state
 
 
-def _fields(step: Step) -> tuple[np.ndarray, ...]:
-    return (
-        step.energy,
-        step.gradient,
-        step.curvature,
-        step.covered,
-        step.visible,
-        step.score,
-        step.evidence,
-    )
-
-
-def _rows(step: Step, index: np.ndarray) -> Step:
-    return Step(*(a[index] for a in _fields(step)))
+def _choose(which: Bool[np.ndarray, " n"], new: Step, old: Step) -> Step:
+    """Return the new numbers where ``which`` says so, the old ones elsewhere."""
+    chosen = {
+        name: np.where(which.reshape(-1, *[1] * (value.ndim - 1)), value, getattr(old, name))
+        for name, value in vars(new).items()
+    }
+    return Step(**chosen)
 
 
 def _moved(s: _State, move: np.ndarray) -> _State:
-    """Return the poses moved by steps in radians, fifths of the distance, and log zoom."""
+    """Return the poses moved by radians, fifths of the distance, log zoom and log stretch."""
     R = so3_exp(torch.from_numpy(move[:, :3])).numpy() @ s.R
     t = s.t + move[:, 3:6] * s.t[:, 2:] * SHIFT
     t[:, 2] = np.maximum(t[:, 2], NEAREST)
-    return _State(R, t, np.clip(s.log_zoom + move[:, 6], -2.5, 3.5), s.energy.copy())
+    bend = np.clip(s.bend + move[:, 6:], *BENDS)
+    return _State(R, t, bend, s.home, s.energy.copy())
