@@ -126,8 +126,9 @@ def test_evaluate_prints_the_figures(asked, fake_module, tmp_path: Path, capsys)
     metrics = {"pose": {"count": 2, "acc_30": 0.5, "median_deg": None}, "status": {"ok": 2}}
     calls = []
 
-    def evaluate(model, views, out_dir, locate=False):
+    def evaluate(model, views, out_dir, estimate, locate=False, settings=None):
         calls.append((model.category, views, out_dir, locate))
+        assert settings["scan"]["starts"] == 8
         return metrics
 
     fake_module("featmesh.evaluate.predict", evaluate=evaluate)

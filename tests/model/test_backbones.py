@@ -43,16 +43,19 @@ def test_the_same_pixels_give_the_same_features(backbone) -> None:
         assert torch.equal(backbone(pixels(64, 64)), backbone(pixels(64, 64)))
 
 
-@pytest.mark.parametrize("size", [(200, 336), (224, 330), (8, 8)])
+@pytest.mark.parametrize("size", [(201, 336), (224, 330), (4, 8)])
 def test_sides_that_would_move_the_cells_are_refused(backbone, size) -> None:
-    with pytest.raises(InputError, match=f"multiples of 16, got {size[0]} x {size[1]}") as caught:
+    with pytest.raises(InputError, match=f"multiples of 8, got {size[0]} x {size[1]}") as caught:
         backbone(pixels(*size))
     assert caught.value.code == "E_SHAPE"
 
 
-def test_the_default_crop_is_one_that_every_trunk_takes(backbone) -> None:
-    config = ModelConfig()
-    assert config.crop_height % backbone.multiple == config.crop_width % backbone.multiple == 0
+def test_a_crop_is_the_corner_of_a_picture_continued_in_grey(backbone) -> None:
+    grey = torch.tensor([0.485, 0.456, 0.406])[None, :, None, None] * 255
+    larger = grey.expand(2, 3, 64, 96).clone()
+    larger[..., :56, :72] = pixels(56, 72)
+    with torch.no_grad():
+        torch.testing.assert_close(backbone(pixels(56, 72)), backbone(larger)[..., :7, :9])
 
 
 def test_the_gradient_reaches_every_weight_of_the_head(backbone) -> None:

@@ -141,6 +141,10 @@ class Camera:
         """Return the camera with the focal length multiplied, same picture and principal point."""
         return Camera(self.fx * factor, self.fy * factor, self.cx, self.cy, self.height, self.width)
 
+    def shift(self, x: float, y: float) -> "Camera":
+        """Return the camera with the principal point moved by (x, y) pixels, same picture."""
+        return Camera(self.fx, self.fy, self.cx + x, self.cy + y, self.height, self.width)
+
 
 def _bad(expected: str, got: str, hint: str) -> InputError:
     return InputError("E_CAMERA", f"camera: expected {expected}, got {got}; try: {hint}")

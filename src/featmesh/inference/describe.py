@@ -20,7 +20,7 @@ from featmesh.geometry.mesh import Mesh
 from featmesh.geometry.pose import Pose
 from featmesh.geometry.rotations import geodesic_angle
 from featmesh.geometry.template import stretch
-from featmesh.geometry.viewpoint import Viewpoint
+from featmesh.geometry.viewpoint import Viewpoint, ray_rotation
 from featmesh.model.category import CategoryModel, FeatureMap
 from featmesh.photo.photo import Photo
 
@@ -75,7 +75,7 @@ class Estimate:
         cam_from_obj: pose in the camera of the whole photo, or None.
         t_unit: unit of t; metre only where camera and real size are known.
         viewpoint: how the object is seen along the ray to t, radians.
-        box: of the projected mesh, (x0, y0, x1, y1), photo pixels.
+        box: of the projected mesh, (x0, y0, x1, y1), photo pixels; may reach over the photo.
         score: mean over visible pixels of object minus clutter similarity; nan where no pose.
         confidence: probability that the pose is right, None until it is calibrated.
         modes: the other poses the search came to, best first.
@@ -241,35 +241,42 @@ def stretched_mesh(model: CategoryModel, trial: Trial) -> Mesh:
 
 
 def _in_photo(lens: Lens, trial: Trial, k: int) -> tuple[Pose, Camera]:
-    """Return one refined pose in the photo's camera, whose focal length carries the zoom."""
+    """Return one refined pose in the photo's camera, and that camera.
+
+    Where the camera is unknown so is its principal point (the photo may be cut out of a longer
+    one): the object's centre is taken to lie on the ray of the box centre, as labels without K have
+    it (contracts 2), and the principal point moves by as much as the centre lies beside it.
+    """
     refined = trial.refined
     pose = Pose(torch.from_numpy(refined.R[k]), torch.from_numpy(refined.t[k]))
     if lens.known:
         return trial.crop.to_photo(pose), lens.camera
     camera = lens.camera.zoom(float(np.exp(refined.log_zoom[k])))
     seen = trial.crop.camera
-    return Crop.from_box(camera, trial.crop.box, (seen.height, seen.width)).to_photo(pose), camera
+    crop = Crop.from_box(camera, trial.crop.box, (seen.height, seen.width))
+    x0, y0, x1, y1 = crop.box
+    beside = camera.project(crop.to_photo(pose).t)[0] - torch.tensor([(x0 + x1) / 2, (y0 + y1) / 2])
+    along = Pose(ray_rotation(pose.t) @ pose.R, torch.zeros(3, dtype=torch.float64))
+    away = Pose.identity().update(torch.tensor([0, 0, 0, 0, 0, float(pose.t.norm())]).double())
+    return crop.to_photo(away @ along), camera.shift(*beside.tolist())
 
 
 def projected_box(
     model: CategoryModel, lens: Lens, trial: Trial
 ) -> tuple[float, float, float, float] | None:
-    """Return the box of the mesh under a trial's best pose, clipped to the photo, or None."""
+    """Return the box of the mesh under a trial's best pose; None where it misses the photo."""
     return _box_of(stretched_mesh(model, trial), *_in_photo(lens, trial, 0))
 
 
 def _box_of(mesh: Mesh, pose: Pose, camera: Camera) -> tuple[float, float, float, float] | None:
-    """Return the box of the projected mesh, clipped to the photo; None where it lies outside."""
+    """Return the box of the projected mesh, None where it misses the photo."""
     points, in_front = camera.project(pose.apply(mesh.vertices))
-    points = points[in_front]
-    if not len(points):
+    if not bool(in_front.all()):
         return None
-    limit = torch.tensor([camera.width, camera.height], dtype=points.dtype)
-    low = points.amin(0).clamp_min(0)
-    high = torch.minimum(points.amax(0), limit)
-    if bool((high - low <= 0).any()):
+    (x0, y0), (x1, y1) = points.amin(0).tolist(), points.amax(0).tolist()
+    if x1 <= 0 or y1 <= 0 or x0 >= camera.width or y0 >= camera.height:
         return None
-    return (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+    return (x0, y0, x1, y1)
 
 
 def _distinct_modes(poses: Sequence[Pose], refined: Refined, unit: float) -> tuple[Mode, ...]:

@@ -18,6 +18,8 @@ from .refine import RefineStep, render_and_compare
 from .scan import Starts, scan
 from .tables import pose_table, slide_table
 
+SMALLEST = 4.0  # pixels; a smaller box is no place to look
+
 
 def estimate(
     model: CategoryModel,
@@ -64,12 +66,21 @@ def _find(
         found = locate(photo, model, table, config.locate)
     glance = glance_config(config)
     trials = [_look(model, photo, lens, c.box, glance, clock, None) for c in found]
-    boxes = [projected_box(model, lens, trial) or trial.crop.box for trial in trials]
+    boxes = [_in_photo(projected_box(model, lens, t), photo) or t.crop.box for t in trials]
     worth = [
         trial.refined.evidence[0] * share(box, photo) ** config.locate.area_power
         for trial, box in zip(trials, boxes, strict=True)
     ]
     return boxes[max(range(len(worth)), key=worth.__getitem__)]
+
+
+def _in_photo(box: Box | None, photo: Photo) -> Box | None:
+    """Return the part of a box inside the photo, None where too little is left to look at."""
+    if box is None:
+        return None
+    x0, y0 = max(box[0], 0.0), max(box[1], 0.0)
+    x1, y1 = min(box[2], float(photo.width)), min(box[3], float(photo.height))
+    return (x0, y0, x1, y1) if x1 - x0 > SMALLEST and y1 - y0 > SMALLEST else None
 
 
 def _look(

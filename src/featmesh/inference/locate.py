@@ -190,7 +190,7 @@ def _at_scale(
     found = []
     for flat_index in peaks:
         y, x = divmod(int(flat_index), columns)
-        half_y, half_x = table.half[view[y, x]]
+        half_y, half_x = table.half[view[y, x]].tolist()
         sx, sy = stride * photo.width / width, stride * photo.height / height
         # offset 0 is the cell whose corner is the view's centre
         box = (

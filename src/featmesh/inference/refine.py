@@ -171,10 +171,9 @@ class _Problem:
         gradient, curvature = step.gradient.copy(), step.curvature.copy()
         gradient[:, 6:] += self.stiffness * off
         curvature[:, range(6, 10), range(6, 10)] += self.stiffness
-        unit = np.ones_like(gradient)
-        unit[:, 3:6] = s.t[:, 2:] * SHIFT
-        gradient = np.where(self.free, gradient * unit, 0.0)
-        curvature = curvature * unit[:, :, None] * unit[:, None, :]
+        to_own = _own_parameters(s)
+        gradient = np.where(self.free, (gradient[:, None] @ to_own)[:, 0], 0.0)
+        curvature = to_own.transpose(0, 2, 1) @ curvature @ to_own
         if self.on_step is not None:
             bend = s.bend.copy()
             here = (s.R.copy(), s.t.copy(), bend[:, 0], bend[:, 1:], energy.copy())
@@ -241,6 +240,20 @@ class _Problem:
         return state
 
 
+def _own_parameters(s: _State) -> Float64[np.ndarray, "n 10 10"]:
+    """Return the derivative of the kernel's parameters with respect to the optimiser's own.
+
+    Translation counts in fifths of the distance. A longer lens takes the camera back with it, so
+    that the object keeps its size and only the strength of perspective changes.
+    """
+    n = len(s.R)
+    matrix = np.zeros((n, 10, 10))
+    matrix[:, range(10), range(10)] = 1.0
+    matrix[:, range(3, 6), range(3, 6)] = s.t[:, 2:] * SHIFT
+    matrix[:, 5, 6] = s.t[:, 2]
+    return matrix
+
+
 def _choose(which: Bool[np.ndarray, " n"], new: Step, old: Step) -> Step:
     """Return the new numbers where ``which`` says so, the old ones elsewhere."""
     chosen = {
@@ -254,6 +267,7 @@ def _moved(s: _State, move: np.ndarray) -> _State:
     """Return the poses moved by radians, fifths of the distance, log zoom and log stretch."""
     R = so3_exp(torch.from_numpy(move[:, :3])).numpy() @ s.R
     t = s.t + move[:, 3:6] * s.t[:, 2:] * SHIFT
-    t[:, 2] = np.maximum(t[:, 2], NEAREST)
     bend = np.clip(s.bend + move[:, 6:], *BENDS)
+    t[:, 2] *= np.exp(bend[:, 0] - s.bend[:, 0])
+    t[:, 2] = np.maximum(t[:, 2], NEAREST)
     return _State(R, t, bend, s.home, s.energy.copy())

@@ -5,9 +5,10 @@ Every draw comes from the generator handed in; the same generator gives the same
 
 import io
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFilter, ImageOps
 
 from .config import AugmentConfig
 from .correspondence import Sample
@@ -56,13 +57,14 @@ def draw_crop(
         config: how far to vary.
         rng: draws everything.
     """
-    photo = Image.open(sample.image).convert("RGB")
-    mask = Image.open(sample.mask).convert("L") if sample.mask else None
+    photo = _upright(sample.image).convert("RGB")
+    mask = _upright(sample.mask).convert("L") if sample.mask else None
+    shape = photo.size
     flip = rng.random() < 0.5
     matrix = _placement(sample.box, size, config, rng, flip)
     photo, matrix_photo = _coarser_source(photo, matrix)
     pixels, inside = _warp(photo, matrix_photo, size)
-    outline = _outline(sample, mask, matrix, size)
+    outline = _outline(sample, mask, shape[0], matrix, size)
     anchors = sample.anchors @ matrix[:2, :2].T + matrix[:2, 2]
     visible = sample.visible.copy()
     if mask is not None:
@@ -83,14 +85,22 @@ def draw_crop(
     return TrainCrop(pixels, anchors.astype(np.float32), visible, ~object_cells)
 
 
+def _upright(path: Path) -> Image.Image:
+    """Return a picture as displayed: labels belong to that."""
+    return ImageOps.exif_transpose(Image.open(path))
+
+
 def _outline(
-    sample: Sample, mask: Image.Image | None, matrix: np.ndarray, size: tuple[int, int]
+    sample: Sample,
+    mask: Image.Image | None,
+    width: int,
+    matrix: np.ndarray,
+    size: tuple[int, int],
 ) -> np.ndarray:
     """Return which cells of the crop show some of the object: by its mask, or the template's."""
     if mask is None:
         source = Image.fromarray(sample.inside.astype(np.uint8) * 255)
-        with Image.open(sample.image) as photo:
-            shrink = source.width / photo.width
+        shrink = source.width / width
     else:
         shrink = 128 / max(mask.size)
         small = (max(1, round(mask.width * shrink)), max(1, round(mask.height * shrink)))
@@ -136,9 +146,7 @@ def _coarser_source(photo: Image.Image, matrix: np.ndarray) -> tuple[Image.Image
     factor = int(1 / scale)
     if factor < 2:
         return photo, matrix
-    reduced = photo.reduce(factor)
-    grow = np.diag([photo.width / reduced.width, photo.height / reduced.height, 1.0])
-    return reduced, matrix @ grow
+    return photo.reduce(factor), matrix @ np.diag([factor, factor, 1.0])
 
 
 def _warp(

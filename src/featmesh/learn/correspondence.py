@@ -92,7 +92,13 @@ def _known_camera(
         own = vertices.max(0) - vertices.min(0)
         vertices = vertices * (np.asarray(extent) / own)
     unit = 1.0
-    if view.t_unit == "metre" and view.dimensions_lhw is not None:
+    if view.t_unit == "metre":
+        if view.dimensions_lhw is None:
+            raise DatasetError(
+                "E_VIEWS",
+                f"sample_of(): expected dimensions_lhw beside t in metres, got record {view.index} "
+                "without; try: give t in object units",
+            )
         unit = float(np.linalg.norm(view.dimensions_lhw))
     camera_points = vertices @ _rotation(view).T + np.asarray(view.t) / unit
     depth = np.maximum(camera_points[:, 2], 1e-3)

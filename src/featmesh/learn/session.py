@@ -47,10 +47,7 @@ def train(config: TrainConfig) -> int:
         FeatmeshError: E_LOCKED, E_DISK_FULL, E_CONFIG, E_NONFINITE.
     """
     folder = Path(config.out)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    torch.use_deterministic_algorithms(True)
-    with RunLock(folder), _stoppable() as stopped:
+    with RunLock(folder), _deterministic(config.threads), _stoppable() as stopped:
         steps = Steps(folder)
         state = begin(config)
         data = load_data(config, state.template)
@@ -194,6 +191,20 @@ class _Log:
         with self.path.open("a", encoding="utf-8") as out:
             out.write(json.dumps(row) + "\n")
         self.meter.note(f"pass {epoch}: inner validation {accuracy:.3f}")
+
+
+@contextmanager
+def _deterministic(threads: int) -> Iterator[None]:
+    """Let torch compute the same bits each time, on ``threads`` cores; undone afterwards."""
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    if threads:
+        torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -110,15 +109,16 @@ class TrainState:
         """Take up the state that :meth:`tensors` gave after ``step`` steps."""
         net = {k[4:]: v for k, v in tensors.items() if k.startswith("net.")}
         self.backbone.load_state_dict(net)
-        self.texture, self.queue = tensors["texture"], tensors["queue"]
+        self.texture, self.queue = tensors["texture"].clone(), tensors["queue"].clone()
         for g, group in enumerate(self.optimiser.param_groups):
             for k, p in enumerate(group["params"]):
                 prefix = f"opt.{g}.{k}."
                 state = {n[len(prefix) :]: v for n, v in tensors.items() if n.startswith(prefix)}
-                for name, value in state.items():
-                    if value.shape == p.shape:
-                        state[name] = value.contiguous(memory_format=torch.preserve_format)
-                        state[name] = torch.zeros_like(p).copy_(value)
+                # like p: in p's memory layout, and nobody else's
+                state = {
+                    name: torch.zeros_like(p).copy_(v) if v.shape == p.shape else v.clone()
+                    for name, v in state.items()
+                }
                 self.optimiser.state[p] = state
         self.step = step
 
@@ -276,10 +276,3 @@ def run(
             if state.step % per_epoch == 0 or state.step == state.steps:
                 on_epoch(state.step // per_epoch, validate(state, data))
     return True
-
-
-def run_folder(config: TrainConfig) -> Path:
-    """Return the folder of a run, made."""
-    folder = Path(config.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
