@@ -163,7 +163,7 @@ def test_a_box_partly_outside_is_clipped_and_said():
     found = estimate(car_model(), photo_of(pose, CAMERA), box, CAMERA)
     assert "box clipped to the photo" in found.warnings
     assert degrees(found.cam_from_obj, pose) < 5
-    assert found.box[2] <= 640
+    assert found.box[2] > 640  # of the whole mesh
     inside = (box[0], box[1], 640.0, box[3])
     same = estimate(car_model(), photo_of(pose, CAMERA), inside, CAMERA)
     assert "box clipped to the photo" not in same.warnings

@@ -47,6 +47,10 @@ class TrainConfig:
     """safetensors file the trunk starts from; default: the trunk of the bundled model"""
     backgrounds: str = ""
     """folder of pictures without the object: occluders and context; default: blurred views"""
+    background_exclude: tuple[str, ...] = ()
+    """pictures of that folder left out (they show the object)"""
+    background_share: float = 1.0
+    """first share of that folder, by name, that may be used; the rest is kept for tests"""
     epochs: int = 8
     """passes"""
     samples_per_epoch: int = 6000

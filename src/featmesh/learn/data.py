@@ -127,6 +127,8 @@ def _pictures(config: TrainConfig, groups: Sequence[Sequence[Sample]]) -> tuple[
     """Return pictures for context and occluders; without a folder, blurred views stand in."""
     if config.backgrounds:
         files = sorted(Path(config.backgrounds).glob("*.[jp][pn]g"))
+        files = files[: int(len(files) * config.background_share)]
+        files = [f for f in files if f.name not in config.background_exclude]
         if not files:
             raise DatasetError(
                 "E_DATA",
