@@ -181,7 +181,9 @@ def _row(
     told = found.to_json()
     row = {"index": view.index, "image": view.image_name or view.image.name}
     row |= {key: told[key] for key in KEPT if key in told}
-    row["K"] = None if found.camera is None else found.camera.K.tolist()
+    # an assumed camera's K says how strong the perspective is, not where the rays go
+    camera = found.camera if found.camera_source != "assumed" else None
+    row["K"] = None if camera is None else camera.K.tolist()
     row["seconds"] = round(time.perf_counter() - start, 4)
     return row
 

@@ -244,21 +244,23 @@ def _in_photo(lens: Lens, trial: Trial, k: int) -> tuple[Pose, Camera]:
     """Return one refined pose in the photo's camera, and that camera.
 
     Where the camera is unknown so is its principal point (the photo may be cut out of a longer
-    one): the object's centre is taken to lie on the ray of the box centre, as labels without K have
-    it (contracts 2), and the principal point moves by as much as the centre lies beside it.
+    one): the object's centre is taken to lie on the ray of the box centre under the assumed camera,
+    as labels without K have it (contracts 2). The camera returned draws the mesh where it is seen:
+    its focal length carries the zoom, its principal point what is left.
     """
-    refined = trial.refined
+    refined, crop = trial.refined, trial.crop
     pose = Pose(torch.from_numpy(refined.R[k]), torch.from_numpy(refined.t[k]))
     if lens.known:
-        return trial.crop.to_photo(pose), lens.camera
-    camera = lens.camera.zoom(float(np.exp(refined.log_zoom[k])))
-    seen = trial.crop.camera
-    crop = Crop.from_box(camera, trial.crop.box, (seen.height, seen.width))
-    x0, y0, x1, y1 = crop.box
-    beside = camera.project(crop.to_photo(pose).t)[0] - torch.tensor([(x0 + x1) / 2, (y0 + y1) / 2])
-    along = Pose(ray_rotation(pose.t) @ pose.R, torch.zeros(3, dtype=torch.float64))
-    away = Pose.identity().update(torch.tensor([0, 0, 0, 0, 0, float(pose.t.norm())]).double())
-    return crop.to_photo(away @ along), camera.shift(*beside.tolist())
+        return crop.to_photo(pose), lens.camera
+    zoom = float(np.exp(refined.log_zoom[k]))
+    seen_at = crop.camera.zoom(zoom).project(pose.t)[0]
+    ray = crop.camera.unproject(seen_at) @ crop.Q
+    centre = lens.camera.project(ray)[0].tolist()
+    forward = torch.tensor([0.0, 0.0, float(pose.t.norm())], dtype=torch.float64)
+    along = crop.to_photo(Pose(ray_rotation(pose.t) @ pose.R, forward))
+    zoomed = lens.camera.zoom(zoom)
+    drawn = zoomed.project(along.t)[0].tolist()
+    return along, zoomed.shift(centre[0] - drawn[0], centre[1] - drawn[1])
 
 
 def projected_box(
