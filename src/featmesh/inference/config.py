@@ -42,7 +42,7 @@ class RefineConfig:
     """energy: object or clutter per cell (cosine), its squared form, or plain L2"""
     optimiser: Literal["adam", "descent"] = "adam"
     """Adam with NeMo's (.4, .6), or plain gradient descent"""
-    steps: int = 100
+    steps: int = 60
     """of the optimiser; its rate falls to a fifth after each third"""
     lr: float = 0.05
     """radians, and fifths of the distance"""
@@ -53,7 +53,7 @@ class RefineConfig:
     background_cost: float = 1.0
     """of an uncovered cell, form l2 only"""
     zoom_prior: float = 0.6
-    """standard deviation of the logarithm of the focal length around the start, camera unknown"""
+    """standard deviation of the logarithm of the focal length over the assumed one"""
     proportions: bool = True
     """whether the object's width, length and height are free, held by a prior; no: camera only"""
     stretch_prior: tuple[float, float, float] = (0.06, 0.03, 0.13)

@@ -213,10 +213,11 @@ class _Problem:
         return best
 
     def _begin(self) -> _State:
-        """Return the starts; stretches begin, and are held, at the mean shape."""
+        """Return the starts; the priors hold the lens at the assumed one, the shape at the mean."""
         start, n = self.start, len(self.start.R)
         bend = np.concatenate([start.log_zoom[:, None], np.zeros((n, 3))], 1)
-        return _State(start.R.copy(), start.t.copy(), bend, bend.copy(), np.full(n, np.inf))
+        home = np.zeros((n, 4))
+        return _State(start.R.copy(), start.t.copy(), bend, home, np.full(n, np.inf))
 
     def polish(self, state: _State) -> _State:
         """Levenberg-Marquardt on a few poses; a step is taken only if the energy falls."""
