@@ -129,7 +129,7 @@ def save(state: TrainState, data: TrainData, backbone: Backbone) -> None:
         backbone.eval(),
         extra=extra,
     )
-    model.threshold = refusal_threshold(model, data.held_out[:60])
+    model.threshold = refusal_threshold(model, data.held_out[:20], data.scenery.pictures)
     model.save(str(Path(config.out) / "models" / config.category))
     print(f"threshold {model.threshold}; {config.out}", flush=True)
 

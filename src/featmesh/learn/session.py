@@ -165,7 +165,8 @@ def write_model(state: TrainState, data: TrainData, folder: Path) -> CategoryMod
             }
         },
     )
-    model.threshold = refusal_threshold(model, data.held_out)
+    pictures = data.scenery.pictures
+    model.threshold = refusal_threshold(model, data.held_out, pictures, config.seed)
     model.save(str(folder / "models" / config.category))
     return model
 
