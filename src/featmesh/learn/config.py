@@ -42,7 +42,8 @@ class TrainConfig:
     category: str = "car"
     """category whose records are used"""
     cad: str = ""
-    """folder of CADs the template is wrapped onto; default: the template of the bundled model"""
+    """folder of CADs the template is wrapped onto, or of one template.obj that is taken as it is;
+    default: the template of the bundled model"""
     trunk: str = ""
     """safetensors file the trunk starts from; default: the trunk of the bundled model"""
     backgrounds: str = ""

@@ -99,6 +99,8 @@ def _template(config: TrainConfig) -> Mesh:
             f"train: expected CADs ({', '.join(MESH_FILES)}) in {config.cad}, got "
             "none; try: --cad FOLDER",
         )
+    if len(files) == 1 and files[0].stem == "template":
+        return read_mesh(files[0])
     return fit_template([read_mesh(f) for f in files], generator(config.seed, "template"))
 
 
