@@ -23,7 +23,8 @@ from featmesh.inference.tables import pose_table
 from featmesh.render.rasterize import BACKENDS
 from featmesh.render.shade import barycentric
 
-OURS = EstimateConfig(scan=ScanConfig(pool=4))  # cells are four times as fine as in a photo's crop
+# cells are four times as fine as in a photo's crop; the mesh is known, as NeMo takes it to be
+OURS = EstimateConfig(scan=ScanConfig(pool=4), refine=RefineConfig(proportions=False))
 DISTANCE = 5.0  # of NeMo's camera
 Method = Callable[[Case], Pose]
 
