@@ -119,4 +119,4 @@ def nemo_config() -> EstimateConfig:
         starts=1,
         apart=0.0,
     )
-    return EstimateConfig(scan, RefineConfig(steps=300, keep=1, polish=0))
+    return EstimateConfig(scan, RefineConfig(steps=300, keep=1, polish=0, proportions=False))
