@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Real
 from torch import Tensor
 
 from featmesh.errors import InputError
-from featmesh.geometry.crop import Box
+from featmesh.geometry.crop import box_iou  # noqa: F401  a metric, which locate needs too
 from featmesh.geometry.pose import Pose
 from featmesh.geometry.rotations import geodesic_angle
 
@@ -82,16 +82,6 @@ def add_error(pose1: Pose, pose2: Pose, vertices_obj: Float[Tensor, "v 3"]) -> f
     points = vertices_obj.double()
     both = [Pose(pose.R.double(), pose.t.double()).apply(points) for pose in (pose1, pose2)]
     return float((both[0] - both[1]).norm(dim=-1).mean())
-
-
-def box_iou(box1: Box, box2: Box) -> float:
-    """Return the overlap of two boxes (x0, y0, x1, y1) over their union, 0 to 1."""
-    width = min(box1[2], box2[2]) - max(box1[0], box2[0])
-    height = min(box1[3], box2[3]) - max(box1[1], box2[1])
-    shared = max(width, 0.0) * max(height, 0.0)
-    areas = [max(x1 - x0, 0.0) * max(y1 - y0, 0.0) for x0, y0, x1, y1 in (box1, box2)]
-    union = sum(areas) - shared
-    return shared / union if union > 0 else 0.0
 
 
 def mask_iou(mask1: Bool[np.ndarray, "h w"], mask2: Bool[np.ndarray, "h w"]) -> float:

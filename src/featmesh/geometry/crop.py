@@ -51,6 +51,16 @@ def check_box(box: Box, height: int, width: int) -> tuple[Box, bool]:
     return clipped, clipped != tuple(box)
 
 
+def box_iou(box1: Box, box2: Box) -> float:
+    """Return the overlap of two boxes (x0, y0, x1, y1) over their union, 0 to 1."""
+    width = min(box1[2], box2[2]) - max(box1[0], box2[0])
+    height = min(box1[3], box2[3]) - max(box1[1], box2[1])
+    shared = max(width, 0.0) * max(height, 0.0)
+    areas = [max(x1 - x0, 0.0) * max(y1 - y0, 0.0) for x0, y0, x1, y1 in (box1, box2)]
+    union = sum(areas) - shared
+    return shared / union if union > 0 else 0.0
+
+
 @dataclass(frozen=True)
 class Crop:
     """A picture of ``camera.height x camera.width`` pixels seen by the virtual camera of a box.

@@ -14,15 +14,15 @@ from jaxtyping import Float32, Int32
 from torch import Tensor
 
 from featmesh.geometry.camera import Camera
-from featmesh.geometry.crop import Box
+from featmesh.geometry.crop import Box, box_iou
 from featmesh.geometry.mesh import Mesh
 from featmesh.model.category import CategoryModel
-from featmesh.photo.photo import Photo
+from featmesh.photo.photo import GREY, Photo
 from featmesh.photo.resize import resize
-from featmesh.render.kernels import compiled, coverage
+from featmesh.render.kernels import compiled
 
 from .config import LocateConfig
-from .scan import rotation_grid
+from .scan import nearest_vertices, rotation_grid
 
 OVERLAP = 0.45  # of two boxes that are one object (intersection over union)
 DISTANCE = 2.2  # object units, of the slid views
@@ -75,13 +75,7 @@ def build_slides(mesh: Mesh, config: LocateConfig) -> SlideTable:
         # views are equally large by area: a front view is higher, not smaller
         scale = config.length * 0.62 / math.sqrt(float(np.prod(high - low)))
         pixels = (flat - (low + high) / 2) * scale + side / 2
-        seen = np.concatenate([pixels, 1 / points[:, 2:]], 1).astype(np.float32)
-        face = coverage(seen[None], faces, side, side, True)[0]
-        y, x = np.nonzero(face >= 0)
-        corners = faces[face[y, x]]
-        middle = np.stack([x, y], -1)[:, None] + 0.5
-        best = np.linalg.norm(pixels[corners] - middle, axis=-1).argmin(1)
-        vertex = corners[np.arange(len(y)), best]
+        y, x, vertex = nearest_vertices(pixels, points[:, 2], faces, (side, side))
         rows.append(np.stack([y - side // 2, x - side // 2, nearest[vertex]], -1))
         half.append((high - low)[::-1] * scale / 2)
         first.append(first[-1] + len(y))
@@ -149,7 +143,7 @@ def locate(
     found.sort(key=lambda c: -c.score)
     kept: list[Candidate] = []
     for candidate in found:
-        if all(_overlap(candidate.box, k.box) < OVERLAP for k in kept):
+        if all(box_iou(candidate.box, k.box) < OVERLAP for k in kept):
             kept.append(candidate)
         if len(kept) == config.candidates:
             break
@@ -174,7 +168,7 @@ def _at_scale(
     height = max(32, round(photo.height * scale))
     width = max(32, round(photo.width * scale))
     pixels = np.zeros((-(-height // 32) * 32, -(-width // 32) * 32, 3), np.uint8)
-    pixels[:] = (124, 116, 104)
+    pixels[:] = GREY
     pixels[:height, :width] = resize(photo.pixels, height, width)
     valid = np.zeros(pixels.shape[:2], dtype=bool)
     valid[:height, :width] = True
@@ -202,13 +196,3 @@ def _at_scale(
         if box[2] - box[0] > 2 and box[3] - box[1] > 2:
             found.append(Candidate(box, float(best[y, x])))
     return found
-
-
-def _overlap(a: Box, b: Box) -> float:
-    """Return intersection over union of two boxes."""
-    w = min(a[2], b[2]) - max(a[0], b[0])
-    h = min(a[3], b[3]) - max(a[1], b[1])
-    if w <= 0 or h <= 0:
-        return 0.0
-    both = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - w * h
-    return w * h / both

@@ -141,14 +141,29 @@ def _seen_anchors(
     shrink = small[0] / size[0]
     centre = np.array([size[1], size[0]]) / 2
     pixels = (points[:, :2] / points[:, 2:] * focal + centre) * shrink
-    seen = np.concatenate([pixels, 1 / points[:, 2:]], 1).astype(np.float32)
-    face = coverage(seen[None], faces, small[0], small[1], True)[0]
+    row, column, vertex = nearest_vertices(pixels, points[:, 2], faces, small)
+    cell = row * small[1] + column
+    return cell.astype(np.int32), vertex.astype(np.int32)
+
+
+def nearest_vertices(
+    pixels: np.ndarray, depth: np.ndarray, faces: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return row and column of each covered cell, and the vertex of its face nearest to it.
+
+    Args:
+        pixels: (v, 2) projected vertices, in cells.
+        depth: (v,) of the vertices.
+        faces: int32 (f, 3).
+        size: (rows, columns) of the map.
+    """
+    seen = np.concatenate([pixels, 1 / depth[:, None]], 1).astype(np.float32)
+    face = coverage(seen[None], faces, *size, True)[0]
     row, column = np.nonzero(face >= 0)
     corners = faces[face[row, column]]
     middle = np.stack([column, row], -1)[:, None] + 0.5
     best = np.linalg.norm(pixels[corners] - middle, axis=-1).argmin(1)
-    cell = row * small[1] + column
-    return cell.astype(np.int32), corners[np.arange(len(row)), best].astype(np.int32)
+    return row, column, corners[np.arange(len(row)), best]
 
 
 @compiled

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
+from featmesh.photo.photo import GREY
+
 from .config import AugmentConfig
 from .correspondence import Sample
-
-GREY = (124, 116, 104)  # what stands outside a photo, as in photo.resize.resample
 
 
 @dataclass(frozen=True)
