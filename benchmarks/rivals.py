@@ -15,9 +15,10 @@ from torch.nn.functional import embedding_bag
 
 from featmesh.geometry.pose import Pose, so3_exp
 from featmesh.inference.config import EstimateConfig, RefineConfig, ScanConfig, nemo_config
+from featmesh.inference.descent import BETAS
 from featmesh.inference.energy import Comparison
 from featmesh.inference.energy_numba import FusedEnergy
-from featmesh.inference.refine import BETAS, render_and_compare
+from featmesh.inference.refine import render_and_compare
 from featmesh.inference.scan import scan
 from featmesh.inference.tables import pose_table
 from featmesh.render.rasterize import BACKENDS

@@ -27,7 +27,8 @@ from featmesh.geometry.viewpoint import Viewpoint, ray_rotation
 from featmesh.model.backbones import Backbone
 from featmesh.model.category import CategoryModel, FeatureMap
 from featmesh.model.clutter import clutter_score
-from featmesh.model.config import ModelConfig
+from featmesh.model.config import DeformationConfig, ModelConfig
+from featmesh.model.deformation import build_deformation
 from featmesh.photo.photo import Photo
 from featmesh.render.rasterize import rasterize
 from featmesh.render.shade import interpolate
@@ -104,6 +105,31 @@ def car_model() -> CategoryModel:
     return CategoryModel("car", config, mesh, lift(mesh.vertices).float(), clutter, backbone)
 
 
+@lru_cache
+def shaped_model() -> CategoryModel:
+    """The painted car with three directions of shape: cabin, nose, waist (one deviation each)."""
+    model = car_model()
+    config = DeformationConfig(kind="pca", latents=3)
+    space = build_deformation(config, model.template)
+    x, y, z = space.place.unbind(1)
+    cabin = 0.05 * torch.sigmoid((y + 0.1) / 0.05) * (z > 0.02)
+    nose = 0.05 * torch.sigmoid((-y - 0.2) / 0.05)
+    waist = 0.1 * x * (1 - (y / 0.45) ** 2)
+    none = torch.zeros_like(x)
+    moves = [(none, none, cabin), (none, -nose, none), (waist, none, none)]
+    with torch.no_grad():
+        space.directions.copy_(torch.stack([torch.stack(m, 1) for m in moves]))
+    own = replace(model.config, deformation=config)
+    return replace(model, config=own, deformation=space.requires_grad_(False).eval())
+
+
+def shaped_cells(latent: Tensor, pose: Pose, noise: float = 0.0, seed: int = 0) -> FeatureMap:
+    """A feature map of the car in another shape: its own rendering, dark clutter around."""
+    model = shaped_model()
+    moved = replace(model, template=model.mesh(latent), deformation=None)
+    return _seen(moved, pose, CELLS, noise, seed, 0.3)
+
+
 def background(size: tuple[int, int], seed: int) -> np.ndarray:
     """A dark smooth picture (height, width, 3) with a little noise."""
     rng = generator(seed, "background")
@@ -161,7 +187,12 @@ def cells_of(
         seed: of the noise.
         clutter: how well clutter explains a cell at least.
     """
-    model = car_model()
+    return _seen(car_model(), pose, camera, noise, seed, clutter)
+
+
+def _seen(
+    model: CategoryModel, pose: Pose, camera: Camera, noise: float, seed: int, clutter: float
+) -> FeatureMap:
     rendered, covered = model.render(pose, camera)
     rng = generator(seed, "cells")
     shape = (camera.height, camera.width, CHANNELS)

@@ -249,7 +249,7 @@ def a_photo():
         (None, {"box": (math.nan, 10.0, 20.0, 90.0)}, "E_BOX", "finite"),
         (None, {"camera": Camera(700.0, 700.0, 320.0, 240.0, 640, 480)}, "E_CAMERA", "640x480"),
         (None, {"camera": Camera(2.0, 2.0, 320.0, 240.0, 480, 640)}, "E_CAMERA", "fx between"),
-        (None, {"task": "shape"}, "E_TASK", "task to be one of pose, got 'shape'"),
+        (None, {"task": "sculpt"}, "E_TASK", "one of pose, shape, got 'sculpt'"),
     ],
 )
 def test_what_cannot_be_used_is_refused(photo, options, code, words, monkeypatch):

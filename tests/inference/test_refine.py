@@ -10,9 +10,10 @@ from fixtures import car_model, cells_of, look, nudged
 
 from featmesh.geometry.rotations import geodesic_angle
 from featmesh.inference.config import RefineConfig, nemo_config
+from featmesh.inference.descent import NEAREST
 from featmesh.inference.energy import Comparison
 from featmesh.inference.energy_numba import FusedEnergy
-from featmesh.inference.refine import NEAREST, render_and_compare
+from featmesh.inference.refine import render_and_compare
 from featmesh.inference.scan import Starts
 
 VIEWS = [look(20, 5, 0, 1.9), look(75, 15, 5, 2.2), look(140, 25, -8, 1.9), look(185, 2, 0, 1.7)]

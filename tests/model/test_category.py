@@ -6,7 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fixtures import CELLS, CHANNELS, box_of, car_mesh, car_model, lift, look, picture
+from fixtures import (
+    CELLS,
+    CHANNELS,
+    box_of,
+    car_mesh,
+    car_model,
+    lift,
+    look,
+    picture,
+    shaped_model,
+)
 from torch import nn
 
 from featmesh.draws import generator
@@ -16,7 +26,8 @@ from featmesh.geometry.pose import Pose
 from featmesh.model.backbones import build_backbone
 from featmesh.model.category import CategoryModel
 from featmesh.model.checkpoint import load, read_model
-from featmesh.model.config import ModelConfig
+from featmesh.model.config import DeformationConfig, ModelConfig
+from featmesh.model.deformation import build_deformation
 from featmesh.render.rasterize import rasterize
 
 SMALL = ModelConfig(channels=16, width=16, crop_height=64, crop_width=96, clutter_centres=4)
@@ -89,14 +100,38 @@ def test_files_of_another_network_are_refused(untrained, tmp_path):
         CategoryModel.from_files(replace(files, tensors=more))
 
 
-def test_the_mesh_is_the_template_and_has_no_shape_space_yet():
+def test_a_model_without_a_shape_space_has_the_mean_shape_only():
     model = car_model()
     assert model.mesh() is model.template
-    with pytest.raises(CheckpointError, match="the mean shape only; try: latent=None") as got:
+    with pytest.raises(CheckpointError, match="the mean shape only; try: featmesh lea") as got:
         model.mesh(torch.zeros(8))
     assert got.value.code == "E_CKPT_PART"
     with pytest.raises(CheckpointError):
         model.render(look(30), CELLS, torch.zeros(8))
+
+
+def test_a_latent_moves_the_mesh_and_zero_is_the_template_exactly():
+    model = shaped_model()
+    assert torch.equal(model.mesh(torch.zeros(3)).vertices, model.template.vertices)
+    longer = model.mesh(torch.tensor([0.0, 2.0, 0.0])).extent - model.template.extent
+    assert longer[1] == pytest.approx(0.1, abs=0.01) and abs(float(longer[2])) < 1e-6
+    plain, _ = model.render(look(90), CELLS)
+    moved, _ = model.render(look(90), CELLS, torch.tensor([1.0, 0.0, 0.0]))
+    assert not torch.equal(plain, moved)
+
+
+def test_a_shape_space_is_saved_with_its_model(untrained, tmp_path):
+    config = replace(SMALL, deformation=DeformationConfig(kind="field", latents=4, width=16))
+    space = build_deformation(config.deformation, untrained.template)
+    for weight in space.parameters():
+        nn.init.normal_(weight, std=0.2)
+    replace(untrained, config=config, deformation=space).save(str(tmp_path / "models" / "car"))
+    back = load(str(tmp_path / "models" / "car"))
+    code = torch.tensor([0.5, -1.0, 0.2, 0.0])
+    moved = space(code[None])[0].detach()
+    assert torch.allclose(back.mesh(code).vertices, back.template.vertices + moved, atol=1e-6)
+    assert float(moved.abs().max()) > 0.01
+    assert not any(p.requires_grad for p in back.deformation.parameters())
 
 
 @pytest.mark.parametrize("pose", [look(35, 15, 5, 2.4), look(200, -5, 0, 4)])

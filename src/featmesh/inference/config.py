@@ -52,6 +52,12 @@ class RefineConfig:
     """Levenberg-Marquardt steps at the end"""
     background_cost: float = 1.0
     """of an uncovered cell, form l2 only"""
+    price: float = 0.0
+    """similarity that it costs to call a covered cell occluded, form cosine only"""
+    edge: float = 0.0
+    """how much more a cell on an outline resembles the object than clutter, form cosine only"""
+    outline: bool = False
+    """whether moving outlines pull"""
     zoom_prior: float = 0.6
     """standard deviation of the logarithm of the focal length over the assumed one"""
     proportions: bool = True
@@ -59,6 +65,38 @@ class RefineConfig:
     stretch_prior: tuple[float, float, float] = (0.06, 0.03, 0.13)
     """standard deviations of the logarithms of width, length and height over the mean shape's"""
     prior_weight: float = 0.01
+    """gain per cell that is worth one standard deviation"""
+
+
+@dataclass(frozen=True)
+class ShapeConfig:
+    """The shape stage, after the pose (spec 2.11, 6.1; schedule ours)."""
+
+    steps: int = 30
+    """of the optimiser"""
+    lr: float = 0.05
+    """radians, fifths of the distance, and a quarter of a latent's standard deviation"""
+    polish: int = 4
+    """Levenberg-Marquardt steps at the end"""
+    outline: bool = True
+    """whether moving outlines pull (rendering 5)"""
+    samples: int = 2
+    """samples of a feature cell along each axis: outlines need more than one"""
+    price: float = 0.1
+    """similarity that it costs to call a covered cell occluded"""
+    edge: float = 0.3
+    """how much more a cell on an outline resembles the object than clutter"""
+    pose: bool = True
+    """whether the pose goes on moving with the shape"""
+    proportions: bool = True
+    """whether the stretches go on moving too"""
+    zoom_prior: float = 0.6
+    """standard deviation of the logarithm of the focal length over the assumed one"""
+    stretch_prior: tuple[float, float, float] = (0.06, 0.03, 0.13)
+    """standard deviations of the logarithms of width, length and height"""
+    latent_prior: float = 1.0
+    """standard deviation of each latent; the shape space is learnt with 1"""
+    prior_weight: float = 0.003
     """gain per cell that is worth one standard deviation"""
 
 
@@ -94,6 +132,8 @@ class EstimateConfig:
     """coarse search"""
     refine: RefineConfig = field(default_factory=RefineConfig)
     """render-and-compare"""
+    shape: ShapeConfig = field(default_factory=ShapeConfig)
+    """the shape, task 'shape' only"""
     locate: LocateConfig = field(default_factory=LocateConfig)
     """finding the object"""
     length: float | None = None

@@ -27,6 +27,7 @@ from featmesh.photo.photo import Photo
 from .config import EstimateConfig
 from .energy import Comparison
 from .energy_numba import FusedEnergy
+from .plain import number, pose_json
 from .refine import Refined
 
 SCHEMA = 1
@@ -65,6 +66,37 @@ class Maps:
 
 
 @dataclass(frozen=True)
+class Shape:
+    """The object's own 3D shape.
+
+    Attributes:
+        latent: code of the shape, standard deviations of the category's shape space.
+        mesh: fitted mesh, object frame, in the estimate's unit.
+        mean: mesh before the fit: the category's mean shape in the proportions of the pose stage.
+        dimensions: length (y), width (x), height (z) of the fitted mesh, in the same unit.
+        unit: ``metre`` only where camera and real size are known.
+        accepted: whether fitting it made the energy fall; no: the mesh is the mean.
+    """
+
+    latent: Float[np.ndarray, " d"]
+    mesh: Mesh
+    mean: Mesh
+    dimensions: tuple[float, float, float]
+    unit: Literal["object", "metre"]
+    accepted: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the ``shape`` of an object in ``result.json``."""
+        named = zip(("length", "width", "height"), self.dimensions, strict=True)
+        return {
+            "latent": [number(float(v), 5) for v in self.latent],
+            "dimensions": {name: number(value, 5) for name, value in named},
+            "unit": self.unit,
+            "accepted": self.accepted,
+        }
+
+
+@dataclass(frozen=True)
 class Estimate:
     """One object of one photo: how sure, where, how turned.
 
@@ -86,6 +118,7 @@ class Estimate:
         code: error code of a bad input.
         message: text of a bad input.
         mesh: the mesh drawn at the pose, object frame, in the unit of t.
+        shape: the object's own shape, task ``shape`` only.
         maps: what the estimate looked at, for pictures.
     """
 
@@ -106,6 +139,7 @@ class Estimate:
     message: str | None = None
     mesh: Mesh | None = None
     maps: Maps | None = None
+    shape: Shape | None = None
 
     @classmethod
     def refused(cls, category: str, error: FeatmeshError) -> "Estimate":
@@ -127,13 +161,15 @@ class Estimate:
         row: dict[str, Any] = {"status": self.status, "category": self.category}
         if self.code is not None:
             row |= {"code": self.code, "message": self.message}
-        row |= _pose_json(self.cam_from_obj, self.t_unit, self.viewpoint)
-        row["box"] = None if self.box is None else [_number(v, 2) for v in self.box]
-        row |= {"score": _number(self.score, 6), "confidence": _number(self.confidence, 4)}
+        row |= pose_json(self.cam_from_obj, self.t_unit, self.viewpoint)
+        row["box"] = None if self.box is None else [number(v, 2) for v in self.box]
+        row |= {"score": number(self.score, 6), "confidence": number(self.confidence, 4)}
         row["modes"] = [
-            _pose_json(mode.cam_from_obj, self.t_unit) | {"score": _number(mode.score, 6)}
+            pose_json(mode.cam_from_obj, self.t_unit) | {"score": number(mode.score, 6)}
             for mode in self.modes
         ]
+        if self.shape is not None:
+            row["shape"] = self.shape.to_json()
         return row
 
 
@@ -159,12 +195,14 @@ class Trial:
         pixels: what the network saw.
         cells: what it made of it.
         refined: the poses that explain it, best first.
+        before: the same before the shape was fitted, task ``shape`` only.
     """
 
     crop: Crop
     pixels: UInt8[np.ndarray, "y x 3"]
     cells: FeatureMap
     refined: Refined
+    before: Refined | None = None
 
 
 def describe(
@@ -192,7 +230,7 @@ def describe(
     pose, camera = poses[0], cameras[0]
     if not lens.known:
         warnings += ("camera assumed; focal length estimated with the pose",)
-    mesh, unit = stretched_mesh(model, trial), 1.0
+    mesh, unit = mesh_of(model, refined), 1.0
     if config.length is not None and lens.known:
         unit = config.length / float(mesh.extent[1])
     scaled = Pose(pose.R, pose.t * unit)
@@ -213,6 +251,7 @@ def describe(
         warnings,
         mesh=mesh.with_vertices(mesh.vertices * unit),
         maps=Maps(trial.cells.features.numpy(), _score_map(model, trial), trial.crop, trial.pixels),
+        shape=_shape(model, trial, unit),
     )
     if estimate.box is None or (model.threshold is not None and score < model.threshold):
         return replace(
@@ -223,21 +262,39 @@ def describe(
             box=None,
             modes=(),
             mesh=None,
+            shape=None,
         )
     return estimate
 
 
+def _shape(model: CategoryModel, trial: Trial, unit: float) -> Shape | None:
+    """Return the fitted shape in units of 1 / ``unit`` object units; None if none was asked for."""
+    latent = trial.refined.latent
+    if trial.before is None or latent is None:
+        return None
+    fitted, mean = (
+        mesh.with_vertices(mesh.vertices * unit)
+        for mesh in (mesh_of(model, trial.refined), mesh_of(model, trial.before))
+    )
+    width, length, height = fitted.extent.tolist()
+    kind: Literal["object", "metre"] = "object" if unit == 1.0 else "metre"
+    accepted = bool(latent.any())
+    return Shape(latent, fitted, mean, (length, width, height), kind, accepted)
+
+
 def _score_map(model: CategoryModel, trial: Trial) -> Float[np.ndarray, "h w"]:
     """Return object minus clutter of each cell under the best pose, nan where it is not drawn."""
-    energy = FusedEnergy(Comparison(trial.cells, model.mesh(), model.texture))
     refined = trial.refined
-    return energy.score_map(refined.pose, float(refined.log_zoom[0]), refined.log_stretch[0])
+    zoom = float(refined.log_zoom[0])
+    energy = FusedEnergy(Comparison(trial.cells, mesh_of(model, refined), model.texture))
+    return energy.score_map(refined.pose, zoom)
 
 
-def stretched_mesh(model: CategoryModel, trial: Trial) -> Mesh:
-    """Return the category's mesh in the proportions of a trial's best pose, object units."""
-    factors = torch.from_numpy(np.exp(trial.refined.log_stretch[0]))
-    return stretch(model.mesh(), factors)
+def mesh_of(model: CategoryModel, refined: Refined) -> Mesh:
+    """Return the object's mesh in the shape and the proportions of the best pose, object units."""
+    factors = torch.from_numpy(np.exp(refined.log_stretch[0]))
+    latent = None if refined.latent is None else torch.from_numpy(refined.latent)
+    return stretch(model.mesh(latent), factors)
 
 
 def _in_photo(lens: Lens, trial: Trial, k: int) -> tuple[Pose, Camera]:
@@ -267,7 +324,7 @@ def projected_box(
     model: CategoryModel, lens: Lens, trial: Trial
 ) -> tuple[float, float, float, float] | None:
     """Return the box of the mesh under a trial's best pose; None where it misses the photo."""
-    return _box_of(stretched_mesh(model, trial), *_in_photo(lens, trial, 0))
+    return _box_of(mesh_of(model, trial.refined), *_in_photo(lens, trial, 0))
 
 
 def _box_of(mesh: Mesh, pose: Pose, camera: Camera) -> tuple[float, float, float, float] | None:
@@ -321,7 +378,7 @@ def result_json(
         "height": photo.height if photo else None,
         "model": {"name": model_name, "hash": model_hash},
         "camera": _camera_json(photo, estimates),
-        "seconds": {stage: _number(spent, 4) for stage, spent in seconds.items()},
+        "seconds": {stage: number(spent, 4) for stage, spent in seconds.items()},
         "warnings": list(dict.fromkeys(told)),
         "objects": [estimate.to_json() for estimate in estimates],
     }
@@ -334,29 +391,4 @@ def _camera_json(photo: Photo | None, estimates: Sequence[Estimate]) -> dict[str
     source = used.camera_source if used else photo.camera_source if photo else None
     if camera is None:
         return {"K": None, "source": source}
-    return {"K": [[_number(v, 4) for v in row] for row in camera.K.tolist()], "source": source}
-
-
-def _pose_json(
-    pose: Pose | None, t_unit: str, viewpoint: Viewpoint | None = None
-) -> dict[str, Any]:
-    """Return the pose keys of an object: R, t, viewpoint in degrees; null without a pose."""
-    keys = ("azimuth", "elevation", "theta", "distance")
-    if pose is None:
-        return {"R": None, "t": None, "t_unit": t_unit} | dict.fromkeys(keys)
-    seen = viewpoint or Viewpoint.from_pose(pose)
-    turned = [_number(math.degrees(getattr(seen, key)), 4) for key in keys[:3]]
-    turned[0] = None if turned[0] is None else turned[0] % 360  # 359.99999 rounds to 360
-    return {
-        "R": [[_number(v, 8) for v in row] for row in pose.R.tolist()],
-        "t": [_number(v, 6) for v in pose.t.tolist()],
-        "t_unit": t_unit,
-        **dict(zip(keys, [*turned, _number(seen.distance, 6)], strict=True)),
-    }
-
-
-def _number(value: float | None, digits: int) -> float | None:
-    """Return a rounded number, None for None, nan and infinities: JSON has no name for them."""
-    if value is None or not math.isfinite(value):
-        return None
-    return round(float(value), digits) + 0.0  # -0.0 becomes 0.0
+    return {"K": [[number(v, 4) for v in row] for row in camera.K.tolist()], "source": source}

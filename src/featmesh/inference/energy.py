@@ -5,7 +5,9 @@ The heart of render-and-compare. ``scan`` and ``refine`` descend on the compiled
 Each cell p of a feature map F is explained by the object, whose rendered feature is F̄_p, or by
 clutter of score c_p. With s = <F̄_p, F_p> and n = |F̄_p|^2 a covered cell counts
 
-* ``cosine``: ``max(0, c) - max(s, c)``, the choice between object and clutter (spec 2.10);
+* ``cosine``: ``max(0, c) - max(s - e, c - p)``, the choice between object and clutter (spec 2.10);
+  e is what s - c is at an outline, p the price of calling a covered cell occluded, both 0 in the
+  lineage;
 * ``truncated``: ``min(n - 2 s + 1, 2 - 2 c) - (2 - 2 c)``, its squared form (contracts 9);
 * ``l2``: ``n - 2 s + 1 - background_cost``, without clutter: occluders pull the pose (spec 1.6).
 
@@ -63,6 +65,10 @@ class Comparison:
         form: which energy, see the module.
         background_cost: ``l2`` only: cost of an uncovered cell, the squared distance of its unit
             feature to what stands for the background; 1 is the distance to the zero vector.
+        price: ``cosine`` only: of a covered cell that is called occluded. Without it nothing keeps
+            an outline from reaching over the background.
+        edge: ``cosine`` only: s - c of a cell on an outline. Features of the background beside an
+            object resemble the object's, so that at 0 the outline lies a cell too far out.
     """
 
     cells: CellMap
@@ -70,6 +76,8 @@ class Comparison:
     texture: Float[Tensor, "v c"]
     form: EnergyForm = "cosine"
     background_cost: float = 1.0
+    price: float = 0.0
+    edge: float = 0.0
 
     def __post_init__(self) -> None:
         """Raise E_CONFIG or E_SHAPE where the parts do not belong together."""
@@ -94,6 +102,7 @@ def render_features(
     log_zoom: Float[Tensor, ""] | None = None,
     face_id: Int[Tensor, "h w"] | None = None,
     log_stretch: Float[Tensor, " 3"] | None = None,
+    offset: Float[Tensor, "v 3"] | None = None,
 ) -> tuple[Float[Tensor, "h w c"], Bool[Tensor, "h w"]]:
     """Return the rendered features, float64, 0 where nothing, and which cells are covered.
 
@@ -106,12 +115,13 @@ def render_features(
         log_zoom: logarithm of a factor on the focal length, None for 0.
         face_id: visible faces (:func:`visible_faces`) kept fixed, None to find them.
         log_stretch: logarithms of factors on the object's own x, y, z, None for 0.
+        offset: displacements of the mesh's vertices before they are stretched, None for 0.
     """
     if face_id is None:
-        face_id = visible_faces(comparison, pose, log_zoom, log_stretch)
+        face_id = visible_faces(comparison, pose, log_zoom, log_stretch, offset)
     faces = comparison.mesh.faces
     bary = barycentric(
-        _points(comparison, pose, log_zoom, log_stretch)[None],
+        _points(comparison, pose, log_zoom, log_stretch, offset)[None],
         faces,
         face_id[None],
         comparison.cells.camera,
@@ -126,10 +136,11 @@ def visible_faces(
     pose: Pose,
     log_zoom: Float[Tensor, ""] | None = None,
     log_stretch: Float[Tensor, " 3"] | None = None,
+    offset: Float[Tensor, "v 3"] | None = None,
 ) -> Int[Tensor, "h w"]:
     """Return the visible face of each cell, -1 where nothing; see :func:`render_features`."""
     camera = comparison.cells.camera
-    points = _points(comparison, pose, log_zoom, log_stretch).detach()
+    points = _points(comparison, pose, log_zoom, log_stretch, offset).detach()
     pixels, _ = camera.project(points)
     seen = torch.cat([pixels, 1 / points[:, 2:]], -1).float()
     return coverage_reference(seen[None], comparison.mesh.faces, camera.height, camera.width, True)[
@@ -143,9 +154,10 @@ def energy(
     log_zoom: Float[Tensor, ""] | None = None,
     face_id: Int[Tensor, "h w"] | None = None,
     log_stretch: Float[Tensor, " 3"] | None = None,
+    offset: Float[Tensor, "v 3"] | None = None,
 ) -> Float[Tensor, ""]:
     """Return the energy of a pose, float64; arguments as in :func:`render_features`."""
-    rendered, covered = render_features(comparison, pose, log_zoom, face_id, log_stretch)
+    rendered, covered = render_features(comparison, pose, log_zoom, face_id, log_stretch, offset)
     cells = comparison.cells
     s = (rendered * cells.features.double()).sum(-1)
     n = (rendered * rendered).sum(-1)
@@ -166,7 +178,7 @@ def cell_energy(
     """
     c = comparison.cells.clutter.to(s.dtype)
     if comparison.form == "cosine":
-        return c.clamp_min(0) - torch.maximum(s, c)
+        return c.clamp_min(0) - torch.maximum(s - comparison.edge, c - comparison.price)
     square = n - 2 * s + 1
     if comparison.form == "l2":
         return square - comparison.background_cost
@@ -188,9 +200,12 @@ def _points(
     pose: Pose,
     log_zoom: Float[Tensor, ""] | None,
     log_stretch: Float[Tensor, " 3"] | None,
+    offset: Float[Tensor, "v 3"] | None,
 ) -> Float[Tensor, "v 3"]:
     """Return the vertices in camera axes, x and y stretched by the zoom: the same pixels."""
     vertices = comparison.mesh.vertices.double()
+    if offset is not None:
+        vertices = vertices + offset.double()
     if log_stretch is not None:
         vertices = vertices * log_stretch.double().exp()
     points = Pose(pose.R.double(), pose.t.double()).apply(vertices)

@@ -67,15 +67,19 @@ def inner_products(scene, face, y, x):
 
 @inlined
 @no_type_check
-def cell_energy(form, background_cost, s, n, c):
-    """Return the energy of a covered cell, and whether it depends on the pose."""
+def cell_energy(form, costs, s, n, c):
+    """Return the energy of a covered cell, and whether it depends on the pose.
+
+    ``costs``: of an uncovered cell (l2); of calling a cell occluded, and of the object (cosine).
+    """
     if form == COSINE:
-        return max(0.0, c) - max(s, c), s > c
+        shown, other = s - costs[2], c - costs[1]
+        return max(0.0, c) - max(shown, other), shown > other
     square = n - 2 * s + 1
     if form == TRUNCATED:
         limit = 2.0 - 2.0 * c
         return min(square, limit) - limit, square < limit
-    return square - background_cost, True
+    return square - costs[0], True
 
 
 @inlined

@@ -1,7 +1,11 @@
-"""The method on one page: photo -> locate -> crop -> features -> scan -> refine -> describe."""
+"""The method on one page: photo -> locate -> crop -> features -> scan -> refine -> describe.
+
+Refine is the pose, then the shape where it is asked for.
+"""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from dataclasses import replace
+from typing import Literal, get_args
 
 from featmesh.errors import InputError
 from featmesh.geometry.camera import Camera
@@ -12,12 +16,15 @@ from featmesh.photo.resize import resample
 from featmesh.stopwatch import Stopwatch
 
 from .config import EstimateConfig, glance_config
+from .descent import RefineStep
 from .describe import Estimate, Lens, Trial, describe, projected_box
 from .locate import locate, share
-from .refine import RefineStep, render_and_compare
+from .refine import fit_shape, render_and_compare
 from .scan import Starts, scan
 from .tables import pose_table, slide_table
 
+Task = Literal["pose", "shape"]
+TASKS: tuple[Task, ...] = get_args(Task)
 SMALLEST = 4.0  # pixels; a smaller box is no place to look
 
 
@@ -26,11 +33,11 @@ def estimate(
     photo: Photo,
     box: Box | None = None,
     camera: Camera | None = None,
-    task: Literal["pose"] = "pose",
+    task: Task = "pose",
     config: EstimateConfig | None = None,
     on_step: Callable[[RefineStep], None] | None = None,
 ) -> Estimate:
-    """Return the pose of the object in a photo: analysis by synthesis.
+    """Return pose and shape of the object in a photo: analysis by synthesis.
 
     Args:
         model: category model, from :func:`featmesh.load`.
@@ -38,14 +45,18 @@ def estimate(
         box: (x0, y0, x1, y1) around the object, photo pixels; None to find it.
         camera: of the whole photo; None takes the photo's own, or else assumes one, whose strength
             of perspective is then estimated with the pose.
-        task: what is optimised; ``pose`` is the camera alone.
+        task: what is optimised; ``pose`` the camera, with the object's proportions held by a prior;
+            ``shape`` the latent code of its shape too.
         config: settings of all stages.
         on_step: told every step of the refinement.
 
     Raises:
         InputError: E_IMG_FORMAT, E_BOX, E_CAMERA or E_TASK.
+        CheckpointError: E_CKPT_PART for task ``shape`` of a model without a shape space.
     """
     config = config or EstimateConfig()
+    if task == "shape":
+        model.shape_space("estimate()")
     clock = Stopwatch()
     lens, warnings = _lens(photo, camera, task), tuple[str, ...]()
     if box is None:
@@ -54,6 +65,11 @@ def estimate(
         box, clipped = check_box(box, photo.height, photo.width)
         warnings = ("box clipped to the photo",) if clipped else ()
     trial = _look(model, photo, lens, box, config, clock, on_step)
+    if task == "shape":
+        with clock("shape"):
+            refined, free = trial.refined, not lens.known
+            shaped = fit_shape(trial.cells, model, refined, free, config.shape, on_step)
+        trial = replace(trial, refined=shaped, before=refined)
     return describe(model, photo, lens, trial, config, clock.seconds, warnings)
 
 
@@ -110,9 +126,10 @@ def _look(
 def _lens(photo: Photo, camera: Camera | None, task: str) -> Lens:
     """Return the camera of the whole photo, and whether it is more than an assumption."""
     expect_photo(photo, "estimate()")
-    if task != "pose":
+    if task not in TASKS:
         raise InputError(
-            "E_TASK", f"estimate(): expected task to be one of pose, got {task!r}; try: pose"
+            "E_TASK",
+            f"estimate(): expected task to be one of {', '.join(TASKS)}, got {task!r}; try: pose",
         )
     if camera is not None:
         check_size(camera, photo.height, photo.width, "estimate()")

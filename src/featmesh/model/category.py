@@ -1,7 +1,7 @@
 """The neural textured mesh of one category: template, texture, clutter and the network (spec 1).
 
-The deformation is the identity for now: :meth:`CategoryModel.mesh` is the one place where a latent
-code will move the template's vertices. The texture belongs to the anchors and does not move.
+:meth:`CategoryModel.mesh` is the one place where a latent code moves the template's vertices. The
+texture belongs to the anchors and rides along.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
+from torch.nn import functional
 
 from featmesh.config import config_from_dict
 from featmesh.errors import CheckpointError, InputError
@@ -23,7 +24,8 @@ from featmesh.render.shade import interpolate
 from .backbones import Backbone, build_backbone
 from .checkpoint import ModelFiles, save_model
 from .clutter import clutter_score
-from .config import ModelConfig
+from .config import DeformationConfig, ModelConfig
+from .deformation import Deformation, build_deformation
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,20 @@ class FeatureMap:
     camera: Camera
 
 
+def finer(cells: FeatureMap, factor: int) -> FeatureMap:
+    """Return the map sampled ``factor`` times finer along each axis, bilinear: outlines need it."""
+    if factor == 1:
+        return cells
+    joined = torch.cat([cells.features, cells.clutter[..., None]], -1).permute(2, 0, 1)[None]
+    grown = functional.interpolate(
+        joined, scale_factor=factor, mode="bilinear", align_corners=False
+    )[0].permute(1, 2, 0)
+    features = functional.normalize(grown[..., :-1], dim=-1, eps=1e-6)
+    valid = cells.valid.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
+    camera = cells.camera.scale(float(factor))
+    return FeatureMap(features.contiguous(), grown[..., -1].contiguous(), valid, camera)
+
+
 @dataclass
 class CategoryModel:
     """One category: a mesh whose surface carries a neural texture, and the network.
@@ -57,6 +73,7 @@ class CategoryModel:
         threshold: score below which the answer is ``no_object``; None where not fixed yet.
         hash: of the files it was loaded from; empty for a model in training.
         extra: what else the files say (metrics, data, licence notes).
+        deformation: shape space, None for a model of the mean shape only.
     """
 
     category: str
@@ -68,6 +85,7 @@ class CategoryModel:
     threshold: float | None = None
     hash: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
+    deformation: Deformation | None = None
 
     @torch.no_grad()
     def extract(
@@ -101,15 +119,27 @@ class CategoryModel:
             features, clutter_score(features, self.clutter), inside, camera.scale(1 / stride)
         )
 
-    def mesh(self, latent: Tensor | None = None) -> Mesh:
-        """Return the category's mesh, object units; ``latent`` None is the mean shape."""
-        if latent is not None:
+    def mesh(self, latent: Float[Tensor, " d"] | None = None) -> Mesh:
+        """Return the category's mesh, object units; ``latent`` None is the mean shape.
+
+        Raises:
+            CheckpointError: E_CKPT_PART for a latent where the model has no shape space.
+        """
+        if latent is None:
+            return self.template
+        moved = self.shape_space("mesh()")(latent[None].float())[0]
+        vertices = self.template.vertices
+        return self.template.with_vertices(vertices + moved.to(vertices.dtype))
+
+    def shape_space(self, who: str) -> Deformation:
+        """Return the deformation, or raise E_CKPT_PART where the model has the mean shape only."""
+        if self.deformation is None:
             raise CheckpointError(
                 "E_CKPT_PART",
-                f"mesh(): expected a model with a shape space, got {self.category!r} "
-                "which has the mean shape only; try: latent=None",
+                f"{who}: expected a model with a shape space, got {self.category!r} which has the "
+                "mean shape only; try: featmesh learn-shape, or the pose alone",
             )
-        return self.template
+        return self.deformation
 
     def render(
         self, cam_from_obj: Pose, camera: Camera, latent: Tensor | None = None
@@ -139,6 +169,9 @@ class CategoryModel:
             "texture": self.texture,
             "clutter": self.clutter,
         }
+        if self.deformation is not None:
+            shape = self.deformation.state_dict()
+            tensors |= {f"deformation.{k}": v for k, v in shape.items()}
         if self.template.uv is not None:
             tensors["template.uv"] = self.template.uv.float()
         save_model(
@@ -166,6 +199,9 @@ class CategoryModel:
         texture, clutter = t["texture"].float(), t["clutter"].float()
         if texture.shape != (len(vertices), config.channels) or clutter.shape[1] != config.channels:
             raise _unfit(f"texture {tuple(texture.shape)} for {len(vertices)} vertices")
+        deformation = None
+        if config.deformation is not None:
+            deformation = _filled_deformation(config.deformation, template, t)
         threshold = files.extra.get("threshold")
         return cls(
             files.category,
@@ -177,6 +213,7 @@ class CategoryModel:
             threshold,
             files.hash,
             dict(files.extra),
+            deformation,
         )
 
 
@@ -194,6 +231,19 @@ def _fill(backbone: Backbone, files: ModelFiles) -> None:
     missing = [k for k in missing if not k.endswith("num_batches_tracked")]
     if missing or unknown:
         raise _unfit(f"missing {missing[:3]}, unknown {unknown[:3]}")
+
+
+def _filled_deformation(
+    config: DeformationConfig, template: Mesh, tensors: dict[str, Tensor]
+) -> Deformation:
+    """Return the shape space with its weights, ready to be asked."""
+    deformation = build_deformation(config, template)
+    state = {k[12:]: v for k, v in tensors.items() if k.startswith("deformation.")}
+    try:
+        deformation.load_state_dict(state)
+    except RuntimeError as error:  # parts or shapes that do not fit
+        raise _unfit(str(error).splitlines()[-1].strip()) from error
+    return deformation.requires_grad_(False).eval()
 
 
 def _unfit(got: str) -> CheckpointError:

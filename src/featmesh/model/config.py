@@ -4,6 +4,26 @@ from dataclasses import dataclass
 from typing import Literal
 
 BackboneName = Literal["efficientnet_lite0", "dinov2_vits14", "hf"]
+DeformationKind = Literal["field", "gcn", "pca"]
+TextureKind = Literal["vertex", "uv", "gcn"]
+
+
+@dataclass(frozen=True)
+class DeformationConfig:
+    """How a latent code moves the template's surface."""
+
+    kind: DeformationKind = "field"
+    """neural field over the surface, graph convolutions on it, or linear directions"""
+    latents: int = 16
+    """length of the latent code"""
+    width: int = 128
+    """channels of the hidden layers (field, gcn)"""
+    layers: int = 4
+    """hidden layers (field, gcn)"""
+    frequencies: int = 6
+    """octaves of the positions' Fourier features (field, gcn)"""
+    symmetric: bool = True
+    """whether left and right move as mirror images"""
 
 
 @dataclass(frozen=True)
@@ -24,3 +44,7 @@ class ModelConfig:
     """pixels"""
     clutter_centres: int = 16
     """cluster centres that stand for everything that is not the object"""
+    texture: TextureKind = "vertex"
+    """a feature per vertex, a UV map of features, or the graph network's second output"""
+    deformation: DeformationConfig | None = None
+    """shape space; none: the mean shape only"""
