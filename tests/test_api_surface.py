@@ -18,7 +18,8 @@ FILE = Path(__file__).with_name("api_surface.json")
 
 def surface() -> dict[str, Any]:
     """Return the public names with their parameters or fields, and each verb's options."""
-    verbs = {name: importlib.import_module(f"featmesh.cli.{name}").Arguments for name in VERBS}
+    modules = {name: f"featmesh.cli.{name.replace('-', '_')}" for name in VERBS}
+    verbs = {name: importlib.import_module(path).Arguments for name, path in modules.items()}
     return {
         "python": {name: described(getattr(featmesh, name)) for name in featmesh.__all__},
         "verbs": {name: options(arguments) for name, arguments in verbs.items()},

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from featmesh.cli.main import VERBS
+
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "featmesh"
 MODULES = sorted(p for p in SOURCE.rglob("*.py"))
@@ -129,7 +131,7 @@ def test_help_is_light_and_quick() -> None:
     assert seconds < 0.5
 
 
-@pytest.mark.parametrize("verb", ["demo", "estimate", "train", "evaluate", "info", "doctor"])
+@pytest.mark.parametrize("verb", list(VERBS))
 def test_help_of_a_verb_is_light(verb: str) -> None:
     code = f"""
 from featmesh.cli.main import execute

@@ -37,5 +37,5 @@ def test_links_to_files_lead_somewhere() -> None:
 def test_verbs_the_readme_names_exist() -> None:
     from featmesh.cli.main import VERBS
 
-    named = set(re.findall(r"^featmesh (\w+)", "\n".join(blocks("bash")), re.MULTILINE))
+    named = set(re.findall(r"^featmesh ([\w-]+)", "\n".join(blocks("bash")), re.MULTILINE))
     assert named and named <= set(VERBS)

@@ -44,6 +44,17 @@ def test_the_page_shows_hash_card_sizes_and_what_was_measured(model: Path) -> No
         assert shown in text
 
 
+def test_the_shape_space_is_told(model: Path) -> None:
+    assert describe_model(model)["shape_space"] is None
+    assert "shape   the mean shape only" in info_text(describe_model(model))
+    tensors = {"deformation.directions": torch.ones(4, 7, 3)}
+    config = {"deformation": {"kind": "pca", "latents": 4}}
+    save_model(model, "car", config, {"w": torch.ones(4, 4)}, "trunk", tensors)
+    facts = describe_model(model)
+    assert facts["shape_space"] == {"kind": "pca", "latents": 4, "numbers": 84}
+    assert "shape   pca, 4 latents" in info_text(facts)
+
+
 def test_a_changed_file_is_refused(model: Path) -> None:
     with open(model / "model.safetensors", "r+b") as file:
         file.seek(-1, 2)

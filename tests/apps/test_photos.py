@@ -5,21 +5,29 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trimesh
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from present.samples import found
+from present.samples import found, shaped
 
 from featmesh.apps import photos
 from featmesh.apps.photos import Request, camera_of, estimate_photos, faults, folders, show
-from featmesh.errors import InputError
+from featmesh.errors import CheckpointError, InputError
 from featmesh.photo.photo import Photo
+
+SIZES = ("length", "width", "height")
 
 
 @dataclass
 class FakeModel:
     category: str = "car"
     hash: str = "0123"
+    has_shapes: bool = True
+
+    def shape_space(self, who: str) -> None:
+        if not self.has_shapes:
+            raise CheckpointError("E_CKPT_PART", f"{who}: expected a shape space, got none")
 
 
 def fake_estimate(model, photo, box=None, camera=None, task="pose", config=None, on_step=None):
@@ -27,7 +35,8 @@ def fake_estimate(model, photo, box=None, camera=None, task="pose", config=None,
         raise InputError("E_BOX", "box: expected a box inside the photo, got another; try: again")
     if photo.width == 121:
         raise RuntimeError("a fault in the network")
-    return found(photo, maps=False)
+    plain = found(photo, maps=False)
+    return shaped(plain) if task == "shape" else plain
 
 
 @pytest.fixture
@@ -50,6 +59,37 @@ def test_each_photo_gets_a_folder_with_three_files(tmp_path: Path, estimator: No
     assert written["photo"] == str(path) and written["model"] == {"name": "car", "hash": "0123"}
     with Image.open(result.folder / "overlay.png") as overlay:
         assert overlay.size == (240, 180)
+
+
+def test_task_shape_writes_the_shape_and_says_where(
+    tmp_path: Path, estimator: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_photo(tmp_path / "a.png")
+    (result,) = estimate_photos(("car", FakeModel()), [path], tmp_path, Request(task="shape"))
+    files = {file.name for file in result.folder.iterdir()}
+    assert files == {"overlay.png", "result.json", "result.html", "shape.glb"}
+    told = json.loads((result.folder / "result.json").read_text("utf-8"))["objects"][0]["shape"]
+    assert told["file"] == "shape.glb" and told["unit"] == "object" and told["accepted"]
+    assert told["latent"] == [0.6, -0.8, 0.0] and set(told["dimensions"]) == set(SIZES)
+    loaded = trimesh.load(result.folder / "shape.glb", force="mesh")
+    width, height, length = loaded.extents  # glTF is y up
+    written = [told["dimensions"][name] for name in SIZES]
+    np.testing.assert_allclose([length, width, height], written, atol=1e-4)
+    show([result])
+    out = capsys.readouterr().out
+    for shown in (f"{length:.3f}", f"{width:.3f}", f"{height:.3f}", "1.00", "fitted"):
+        assert shown in out
+    estimate_photos(("car", FakeModel()), [path], tmp_path, Request())
+    assert not (result.folder / "shape.glb").exists()  # of an earlier run
+
+
+def test_a_model_without_shapes_is_told_once(tmp_path: Path, estimator: None) -> None:
+    paths = [write_photo(tmp_path / "a.png"), write_photo(tmp_path / "b.png")]
+    with pytest.raises(CheckpointError, match="E_CKPT_PART"):
+        estimate_photos(
+            ("car", FakeModel(has_shapes=False)), paths, tmp_path, Request(task="shape")
+        )
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_bad_photo_stops_no_other(tmp_path: Path, estimator: None) -> None:

@@ -50,7 +50,7 @@ def test_help_names_every_verb(word: str, capsys: pytest.CaptureFixture[str]) ->
 
 def test_every_verb_is_a_module_with_arguments_and_a_short_run() -> None:
     for name in command.VERBS:
-        module = importlib.import_module(f"featmesh.cli.{name}")
+        module = importlib.import_module(f"featmesh.cli.{name.replace('-', '_')}")
         assert module.__doc__ and callable(module.run) and module.Arguments
         lines = Path(module.__file__).read_text("utf-8").count("\n")
         assert lines <= 100

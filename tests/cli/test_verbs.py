@@ -1,6 +1,7 @@
 """Each verb hands its options to the library and shows what comes back."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from featmesh.cli.main import execute
 class FakeModel:
     category: str = "car"
     hash: str = "0123"
+
+    def shape_space(self, who: str) -> None:
+        """It has shapes."""
 
 
 @pytest.fixture
@@ -54,6 +58,12 @@ def test_estimate_hands_on_box_and_focal_length(tmp_path: Path, asked) -> None:
     assert call["box"] == (-5.0, 2.5, 60.0, 70.0) and call["camera"].fx == 150
     document = json.loads((tmp_path / "o" / "a" / "result.json").read_text("utf-8"))
     assert document["model"]["name"] == "van"
+
+
+def test_estimate_hands_on_the_task(tmp_path: Path, asked) -> None:
+    paths = write_photos(tmp_path, "a.png")
+    assert execute(["estimate", *paths, "--task", "shape", "--out", str(tmp_path / "o")]) == 0
+    assert asked[1]["task"] == "shape"
 
 
 def test_estimate_prints_one_json_document(tmp_path: Path, asked, capsys) -> None:
@@ -120,6 +130,61 @@ def test_train_hands_on_its_config(fake_module, tmp_path: Path) -> None:
     (config,) = given
     assert tuple(config.views) == ("a.json", "b.json")
     assert (config.seed, config.model.channels) == (7, 32)
+
+
+def test_learn_shape_hands_on_its_config(fake_module, tmp_path: Path) -> None:
+    given = []
+
+    def learn_shape(config) -> int:
+        given.append(config)
+        return 143
+
+    fake_module("featmesh.learn.shape_space", learn_shape=learn_shape)
+    words = ["--cad", "cads", "--out", str(tmp_path)]
+    assert execute(["learn-shape", *words]) == 143
+    assert (given[0].cad, given[0].out) == ("cads", str(tmp_path))
+
+
+def test_shape_space_hands_on_its_options(fake_module, tmp_path: Path, capsys) -> None:
+    calls: list[Any] = []
+
+    class Model:
+        def shape_space(self, who: str) -> str:
+            return "space"
+
+        def mesh(self) -> str:
+            return "mean"
+
+    class Found:
+        def to_json(self) -> dict[str, int]:
+            return {"latents": 3}
+
+    def survey(space, mean, count):
+        calls.append((space, mean, count))
+        return Found()
+
+    def write_shape_space(found, space, out, view):
+        calls.append((out, [round(math.degrees(v)) for v in view]))
+        return []
+
+    fake_module("featmesh.model.checkpoint", load=lambda name: Model())
+    fake_module(
+        "featmesh.apps.shape_space",
+        survey=survey,
+        write_shape_space=write_shape_space,
+        show=lambda name, found, files: calls.append(name),
+    )
+    words = ["models/van", "--out", str(tmp_path), "--directions", "2", "--azimuth", "90"]
+    assert execute(["shape-space", *words]) == 0
+    assert calls == [("space", "mean", 2), (tmp_path, [90, 15]), "van"]
+    assert execute(["shape-space", *words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"latents": 3}
+
+
+def test_shape_space_takes_one_model_and_some_directions(capsys) -> None:
+    assert execute(["shape-space", "a", "--model", "b"]) == 2
+    assert execute(["shape-space", "a", "--directions", "0"]) == 2
+    assert "expected directions, got 0" in capsys.readouterr().err
 
 
 def test_evaluate_prints_the_figures(asked, fake_module, tmp_path: Path, capsys) -> None:

@@ -1,5 +1,7 @@
 """A photo and an estimate made by hand, for tests of what is shown and written."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -9,7 +11,7 @@ from featmesh.geometry.mesh import Mesh
 from featmesh.geometry.pose import Pose
 from featmesh.geometry.template import cuboid
 from featmesh.geometry.viewpoint import Viewpoint
-from featmesh.inference.describe import Estimate, Maps, Mode
+from featmesh.inference.describe import Estimate, Maps, Mode, Shape
 from featmesh.photo.photo import Photo
 
 HEIGHT, WIDTH = 90, 120
@@ -46,6 +48,19 @@ def found(photo: Photo, pose: Pose | None = None, maps: bool = True) -> Estimate
         mesh=mesh,
         maps=some_maps(camera, box) if maps else None,
     )
+
+
+def shaped(estimate: Estimate, accepted: bool = True, unit: float = 1.0) -> Estimate:
+    """The estimate with a shape: longer by .1, lower by .2; ``unit`` metres to a diagonal."""
+    mean = estimate.mesh.with_vertices(estimate.mesh.vertices * unit)
+    factors = torch.tensor([1.0, 1.1, 0.8] if accepted else [1.0, 1.0, 1.0]).double()
+    mesh = mean.with_vertices(mean.vertices * factors)
+    width, length, height = mesh.extent.tolist()
+    latent = np.array([0.6, -0.8, 0.0]) if accepted else np.zeros(3)
+    kind = "object" if unit == 1.0 else "metre"
+    shape = Shape(latent, mesh, mean, (length, width, height), kind, accepted)
+    pose = Pose(estimate.cam_from_obj.R, estimate.cam_from_obj.t * unit)
+    return replace(estimate, mesh=mesh, shape=shape, cam_from_obj=pose, t_unit=kind)
 
 
 def some_maps(camera: Camera, box: tuple[float, float, float, float]) -> Maps:

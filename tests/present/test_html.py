@@ -13,7 +13,7 @@ from featmesh.errors import InputError
 from featmesh.inference.describe import Estimate, result_json
 from featmesh.present.html import fill, score_picture, write_html
 
-from .samples import found, grey_photo
+from .samples import found, grey_photo, shaped
 
 HOSTILE = '<script>alert("&")</script>{{rows}}'
 
@@ -73,8 +73,42 @@ def test_the_viewer_starts_in_the_estimated_view(tmp_path: Path) -> None:
     np.testing.assert_allclose(told["poses"][0]["R"], estimate.cam_from_obj.R.numpy())
     np.testing.assert_allclose(told["poses"][0]["t"], estimate.cam_from_obj.t.numpy())
     assert [pose["name"] for pose in told["poses"]] == ["best", "2"]
-    assert np.array(told["faces"]).max() == len(told["vertices"]) - 1
-    assert np.array(told["front"])[:, 1].max() < np.array(told["vertices"])[:, 1].min()
+    (only,) = told["shapes"]
+    assert np.array(told["faces"]).max() == len(only["vertices"]) - 1
+    assert np.array(told["front"])[:, 1].max() < np.array(only["vertices"])[:, 1].min()
+
+
+def test_a_fitted_shape_is_shown_before_and_after(tmp_path: Path) -> None:
+    estimate = shaped(found(grey_photo()))
+    page = written(tmp_path, estimate)
+    before, fitted = scene(page)["shapes"]
+    assert (before["name"], fitted["name"]) == ("before", "fitted")
+    ratio = np.ptp(fitted["vertices"], axis=0) / np.ptp(before["vertices"], axis=0)
+    np.testing.assert_allclose(ratio, [1, 1.1, 0.8], atol=1e-3)
+    for name in ("Photo", "Before", "Fitted shape", "Crop", "Features", "Score"):
+        assert f"alt='{name}'" in page
+    assert "alt='Overlay'" not in page
+    pictures = re.findall(r"alt='(?:Before|Fitted shape)' src='([^']+)'", page)
+    assert len(set(pictures)) == 2
+    for shown in ("0.959 object units", "before 0.871", "1.00", "3 numbers", "kept"):
+        assert shown in page
+    assert all(link.startswith("data:image/") for link in Page(page).links)
+
+
+def test_a_shape_in_metres_says_so(tmp_path: Path) -> None:
+    page = written(tmp_path, shaped(found(grey_photo()), unit=5.0))
+    assert "4.79 m" in page and "before 4.36" in page and "object units" not in page
+
+
+def test_a_shape_that_was_not_kept_is_told_and_not_drawn(tmp_path: Path) -> None:
+    page = written(tmp_path, shaped(found(grey_photo()), accepted=False))
+    assert "not kept" in page and "alt='Overlay'" in page and "alt='Before'" not in page
+    assert len(scene(page)["shapes"]) == 1
+
+
+def test_without_a_shape_nothing_is_said_of_it(tmp_path: Path) -> None:
+    page = written(tmp_path, found(grey_photo()))
+    assert "Latent norm" not in page and '<dl class="card shape" hidden></dl>' in page
 
 
 def test_without_a_pose_there_is_no_viewer(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from featmesh.model.checkpoint import (
     CARD,
     MANIFEST,
     TENSORS,
+    ModelFiles,
     bundled_models,
     find_model,
     read_model,
@@ -20,8 +21,9 @@ SCHEMA = 1
 def describe_model(name_or_folder: str | Path) -> dict[str, Any]:
     """Return the facts about a model, after the checks of :func:`featmesh.load`.
 
-    ``tensors`` counts numbers; ``files`` have bytes and SHA-256; every key of ``model.json`` that
-    was measured or stated (threshold, metrics, data, licence, limits, ...) stands in ``stated``.
+    ``shape_space`` is None for a model of the mean shape only; ``tensors`` counts numbers;
+    ``files`` have bytes and SHA-256; every key of ``model.json`` that was measured or stated
+    (threshold, metrics, data, licence, limits, ...) stands in ``stated``.
 
     Raises:
         CheckpointError: the model is unknown or cannot be trusted.
@@ -38,6 +40,7 @@ def describe_model(name_or_folder: str | Path) -> dict[str, Any]:
         "hash": files.hash,
         "folder": str(folder),
         "config": files.config,
+        "shape_space": _shape_space(files),
         "tensors": {
             f"trunk {files.trunk_name}": sum(t.numel() for t in files.trunk.values()),
             **{name: tensor.numel() for name, tensor in sorted(files.tensors.items())},
@@ -54,13 +57,25 @@ def describe_model(name_or_folder: str | Path) -> dict[str, Any]:
 def info_text(facts: dict[str, Any]) -> str:
     """Return the facts as a page to read: the card, then files, sizes and config."""
     lines = [facts["card"].rstrip() if facts["card"] else f"# {facts['name']}", ""]
-    lines += [f"hash    {facts['hash']}", f"folder  {facts['folder']}", "", "files"]
+    space = facts["shape_space"]
+    shape = f"{space['kind']}, {space['latents']} latents" if space else "the mean shape only"
+    lines += [f"hash    {facts['hash']}", f"folder  {facts['folder']}", f"shape   {shape}"]
+    lines += ["", "files"]
     for file in facts["files"]:
         lines.append(f"  {file['name']:<44} {file['bytes']:>12,} B  {file['sha256'][:12]}")
     lines += ["", f"numbers {sum(facts['tensors'].values()):,} in {len(facts['tensors'])} parts"]
     for title in ("config", "stated"):
         lines += ["", title, json.dumps(facts[title], indent=2, ensure_ascii=False)]
     return "\n".join(lines) + "\n"
+
+
+def _shape_space(files: ModelFiles) -> dict[str, Any] | None:
+    """Return kind, length of the code and count of the learnt numbers; None: no shape space."""
+    config = files.config.get("deformation")
+    if config is None:
+        return None
+    learnt = [t.numel() for name, t in files.tensors.items() if name.startswith("deformation.")]
+    return {"kind": config["kind"], "latents": config["latents"], "numbers": sum(learnt)}
 
 
 def _trunk_file(folder: Path) -> Path | None:

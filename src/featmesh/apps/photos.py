@@ -23,8 +23,10 @@ from featmesh.photo.camera_file import read_camera_file
 from featmesh.photo.photo import Photo
 from featmesh.photo.read import read_photo
 from featmesh.present.html import write_html
+from featmesh.present.meshfile import write_glb
 from featmesh.present.overlay import overlay
 
+SHAPE_FILE = "shape.glb"
 log = logging.getLogger(__name__)
 
 
@@ -34,6 +36,9 @@ class Model(Protocol):
 
     category: str
     hash: str
+
+    def shape_space(self, who: str) -> Any:
+        """Return the shape space, or raise E_CKPT_PART."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Request:
         focal_px: focal length, pixels.
         fov: horizontal field of view, degrees.
         camera_file: JSON with K, width, height.
-        task: what to estimate.
+        task: what to estimate; ``shape`` is the pose and then the object's own shape.
         search: settings of the method.
         allow_truncated: use what can be read of a truncated photo.
     """
@@ -54,7 +59,7 @@ class Request:
     focal_px: float | None = None
     fov: float | None = None
     camera_file: Path | None = None
-    task: Literal["pose"] = "pose"
+    task: Literal["pose", "shape"] = "pose"
     search: EstimateConfig = field(default_factory=EstimateConfig)
     allow_truncated: bool = False
 
@@ -79,12 +84,19 @@ def estimate_photos(
         paths: photos.
         out: folder of the result folders.
         request: the same for each photo.
+
+    Raises:
+        CheckpointError: E_CKPT_PART where the task is ``shape`` and the model has no shape space.
     """
     name, category = model
+    if request.task == "shape":  # else every photo would be to blame
+        category.shape_space("estimate")
     results = []
     for path, folder in zip(paths, folders(paths, out), strict=True):
         photo, estimate = _estimate(category, path, request)
         document = result_json(path, photo, name, category.hash, [estimate])
+        if estimate.shape is not None:
+            document["objects"][0]["shape"]["file"] = SHAPE_FILE
         write(folder, photo, estimate, document)
         results.append(PhotoResult(path, folder, estimate, document))
     return results
@@ -140,19 +152,24 @@ def camera_of(request: Request, photo: Photo) -> Camera | None:
 
 
 def write(folder: Path, photo: Photo | None, estimate: Estimate, document: dict[str, Any]) -> None:
-    """Write ``result.json``, and for a usable photo ``overlay.png`` and ``result.html``."""
+    """Write ``result.json``, for a usable photo ``overlay.png`` and ``result.html``, and the shape.
+
+    The shape, ``shape.glb``, is the object's own surface in the unit of t.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in ("overlay.png", "result.html"):  # of an earlier run
+    for stale in ("overlay.png", "result.html", SHAPE_FILE):  # of an earlier run
         (folder / stale).unlink(missing_ok=True)
     text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     write_whole(folder / "result.json", text)
     if photo is not None and estimate.status != "bad_input":
         Image.fromarray(overlay(photo, estimate)).save(folder / "overlay.png")
         write_html(folder / "result.html", photo, estimate, document)
+    if estimate.shape is not None:
+        write_glb(folder / SHAPE_FILE, estimate.shape.mesh, estimate.shape.unit)
 
 
 def show(results: Sequence[PhotoResult]) -> None:
-    """Print the estimates as a table."""
+    """Print the estimates as a table, and the shapes, where there are any, as another."""
     table = Table("photo", "status")
     for heading in ("azimuth", "elevation", "in-plane", "distance", "score", "seconds"):
         table.add_column(heading, justify="right")
@@ -166,12 +183,32 @@ def show(results: Sequence[PhotoResult]) -> None:
         numbers += [_cell(row["score"], ".3f"), spent]
         names = escape(result.path.name), escape(str(result.folder))
         table.add_row(names[0], row.get("code", row["status"]), *numbers, names[1])
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    if any(result.estimate.shape for result in results):
+        console.print(_sizes(results))
 
 
 def faults(results: Sequence[PhotoResult]) -> list[str]:
     """Return a line for each photo that could not be used: its code, and what to try."""
     return [f"{r.path}: {r.estimate.message}" for r in results if r.estimate.status == "bad_input"]
+
+
+def _sizes(results: Sequence[PhotoResult]) -> Table:
+    """Return the table of the shapes."""
+    table = Table("photo", "unit")
+    for heading in ("length", "width", "height", "latent norm"):
+        table.add_column(heading, justify="right")
+    table.add_column("shape")
+    for result in results:
+        shape = result.estimate.shape
+        if shape is not None:
+            digits = ".2f" if shape.unit == "metre" else ".3f"
+            size = [format(value, digits) for value in shape.dimensions]
+            norm = f"{math.hypot(*shape.latent.tolist()):.2f}"
+            kept = "fitted" if shape.accepted else "mean (fitting it explained no more)"
+            table.add_row(escape(result.path.name), shape.unit, *size, norm, kept)
+    return table
 
 
 def _cell(value: float | None, style: str, unit: str = "") -> str:

@@ -1,4 +1,7 @@
-"""Estimate the pose of the object in photos; writes OUT/<photo>/overlay.png, result.json, .html."""
+"""Estimate pose or shape in photos; writes OUT/<photo>/overlay.png, result.json, result.html.
+
+With --task shape also shape.glb, the object's own surface.
+"""
 
 import json
 import sys
@@ -31,8 +34,8 @@ class Arguments:
     """Camera file: {"K": [[..]], "width": .., "height": ..}."""
     out: Path = Path("results")
     """Folder to write to."""
-    task: Literal["pose"] = "pose"
-    """What to estimate."""
+    task: Literal["pose", "shape"] = "pose"
+    """What to estimate: the pose alone, or then the object's own shape too."""
     allow_truncated: bool = False
     """Use what can be read of a truncated photo."""
     json: bool = False

@@ -17,12 +17,14 @@ from featmesh.errors import FeatmeshError
 
 from . import exits
 
-# verb: what it does; its module is featmesh.cli.<verb>
+# verb: what it does; its module is featmesh.cli.<verb>, with _ for -
 VERBS = {
     "demo": "estimate the poses in the bundled photos",
-    "estimate": "estimate the pose of the object in photos",
+    "estimate": "estimate the pose, or the shape, of the object in photos",
     "train": "train a category model on a views file",
     "evaluate": "measure a model on a views file",
+    "learn-shape": "learn a category's shape space from CAD files",
+    "shape-space": "show a model's shape space: pictures, GLBs, a table",
     "info": "show what a model is and what was measured on it",
     "doctor": "check this installation",
 }
@@ -79,7 +81,7 @@ def overview() -> str:
     rows = "".join(f"  {verb:<12}{told}\n" for verb, told in VERBS.items())
     return (
         "usage: featmesh VERB [OPTIONS]\n\n"
-        "3D pose of an object from one photo, by render-and-compare of neural features.\n\n"
+        "3D pose and shape of an object from one photo, by render-and-compare of features.\n\n"
         f"verbs:\n{rows}\n"
         "featmesh VERB --help tells a verb's options; featmesh --version the version.\n"
     )
@@ -89,7 +91,7 @@ def _call(verb: str, words: list[str]) -> int:
     """Read the verb's options (tyro leaves with code 2 where they are wrong) and run it."""
     import tyro
 
-    module: Any = importlib.import_module(f"featmesh.cli.{verb}")
+    module: Any = importlib.import_module(f"featmesh.cli.{verb.replace('-', '_')}")
     arguments = tyro.cli(
         module.Arguments,
         prog=f"featmesh {verb}",

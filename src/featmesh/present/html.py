@@ -6,6 +6,7 @@ import importlib.resources
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ def write_html(path: Path, photo: Photo, estimate: Estimate, result: dict[str, A
             "top_class": "" if scene else "plain",
             "viewer_hidden": "" if scene else "hidden",
             "rows": "".join(_row(key, value) for key, value in _numbers(estimate, result)),
+            "shape_hidden": "" if estimate.shape else "hidden",
+            "shape": "".join(_shape_numbers(estimate)),
             "notes_hidden": "" if notes else "hidden",
             "notes": "".join(f"<li>{html.escape(note)}</li>" for note in notes),
             "figures": "".join(_figures(photo, estimate)),
@@ -117,24 +120,69 @@ def _row(key: str, value: str) -> str:
     return f"<tr><th scope='row'>{html.escape(key)}</th><td>{html.escape(value)}</td></tr>"
 
 
+def _shape_numbers(estimate: Estimate) -> list[str]:
+    """Return the row of numbers about the shape: each with what it was before fitting."""
+    shape = estimate.shape
+    if shape is None:
+        return []
+    unit, digits = ("m", 2) if shape.unit == "metre" else ("object units", 3)
+    width, length, height = shape.mean.extent.tolist()
+    named = zip(
+        ("Length", "Width", "Height"), shape.dimensions, (length, width, height), strict=True
+    )
+    cells = [
+        (name, f"{now:.{digits}f} {unit}", f"before {before:.{digits}f}")
+        for name, now, before in named
+    ]
+    norm, count = float(np.linalg.norm(shape.latent)), len(shape.latent)
+    cells.append(("Latent norm", f"{norm:.2f}", f"{count} numbers; all 0: mean"))
+    if shape.accepted:
+        cells.append(("Fitted shape", "kept", "it explains the photo better"))
+    else:
+        cells.append(("Fitted shape", "not kept", "it explains the photo no better"))
+    return [
+        f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>"
+        f"<dd class='soft'>{html.escape(told)}</dd></div>"
+        for name, value, told in cells
+    ]
+
+
 def _figures(photo: Photo, estimate: Estimate) -> list[str]:
-    """Return the pictures with captions: photo, overlay and what the maps show."""
+    """Return the pictures with captions: photo, overlay and what the maps show.
+
+    Where a shape was fitted there are two overlays, and the rest stands below them.
+    """
     small = Image.fromarray(photo.pixels)
     small.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
-    posed = estimate.has_pose
-    figures = [_figure(np.asarray(small), "Photo", "as displayed", wide=posed)]
-    if posed:
+    photo_told = (np.asarray(small), "Photo", "as displayed")
+    figures = []
+    if estimate.has_pose and estimate.shape is not None and estimate.shape.accepted:
+        rest = "quarter"
+        before = overlay(photo, replace(estimate, mesh=estimate.shape.mean))
+        after = overlay(photo, replace(estimate, mesh=estimate.shape.mesh))
+        told = "the mesh before its shape was fitted, in the final pose"
+        figures.append(_figure(before, "Before", told, "wide"))
+        figures.append(_figure(after, "Fitted shape", "the object's own, in the same pose", "wide"))
+        figures.append(_figure(*photo_told, rest))
+    elif estimate.has_pose:
+        rest = ""
         told = "the mesh in the estimated pose; x red, y green, z blue, arrow: front"
-        figures.append(_figure(overlay(photo, estimate), "Overlay", told, wide=True))
-    maps = estimate.maps
-    if maps is None:
-        return figures
-    figures.append(_figure(maps.pixels, "Crop", "what the network is shown"))
+        figures.append(_figure(*photo_told, "wide"))
+        figures.append(_figure(overlay(photo, estimate), "Overlay", told, "wide"))
+    else:
+        rest = ""
+        figures.append(_figure(*photo_told, rest))
+    return figures + ([] if estimate.maps is None else _map_figures(estimate.maps, rest))
+
+
+def _map_figures(maps: Maps, frame: str) -> list[str]:
+    """Return the pictures of what the network saw and made of it."""
+    figures = [_figure(maps.pixels, "Crop", "what the network is shown", frame)]
     told = "similar colours: similar features (three principal components)"
-    figures.append(_figure(feature_rgb(maps.features), "Features", told, cells=True))
+    figures.append(_figure(feature_rgb(maps.features), "Features", told, frame, cells=True))
     told = "red: the object explains the cell better, blue: the background does"
-    limit = heat_limit(maps.score)
-    figures.append(_figure(score_picture(maps), "Score", told, extra=_legend(limit)))
+    legend = _legend(heat_limit(maps.score))
+    figures.append(_figure(score_picture(maps), "Score", told, frame, extra=legend))
     return figures
 
 
@@ -142,17 +190,17 @@ def _figure(
     pixels: UInt8[np.ndarray, "h w 3"],
     name: str,
     told: str,
+    frame: str,
     *,
-    wide: bool = False,
     cells: bool = False,
     extra: str = "",
 ) -> str:
-    """Return a captioned picture; cells stay squares when enlarged."""
+    """Return a captioned picture, its frame also wide or quarter; cells stay squares."""
     source = data_uri(pixels, "PNG" if cells else "JPEG")
-    frame, shown = "card wide" if wide else "card", "cells" if cells else ""
+    shown, alt = "cells" if cells else "", html.escape(name)
     return (
-        f"<figure class='{frame}'><img class='{shown}' alt='{html.escape(name)}' src='{source}'>"
-        f"{extra}<figcaption><b>{html.escape(name)}</b>: {html.escape(told)}</figcaption></figure>"
+        f"<figure class='card {frame}'><img class='{shown}' alt='{alt}' src='{source}'>"
+        f"{extra}<figcaption><b>{alt}</b>: {html.escape(told)}</figcaption></figure>"
     )
 
 
@@ -198,12 +246,23 @@ def _scene(photo: Photo, estimate: Estimate) -> dict[str, Any] | None:
             for name, p in zip(names, poses, strict=True)
         ],
         "box": _shown_box(photo, estimate),
-        "vertices": _rounded(mesh),
+        "shapes": _shapes(estimate, mesh),
         "faces": mesh.faces.tolist(),
         "tint": [round(255 * v) for v in TINT],
         "axes": [[[length * v for v in axis], colour] for axis, colour in AXES],
         "front": front_arrow(mesh),
     }
+
+
+def _shapes(estimate: Estimate, mesh: Mesh) -> list[dict[str, Any]]:
+    """Return the vertices to choose from, the last one first shown; all share their faces."""
+    shape = estimate.shape
+    if shape is None or not shape.accepted:
+        return [{"name": "mean shape", "vertices": _rounded(mesh)}]
+    return [
+        {"name": "before", "vertices": _rounded(shape.mean)},
+        {"name": "fitted", "vertices": _rounded(shape.mesh)},
+    ]
 
 
 def _shown_box(photo: Photo, estimate: Estimate) -> list[float]:
