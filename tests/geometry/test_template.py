@@ -9,7 +9,14 @@ import torch
 from featmesh.draws import generator
 from featmesh.errors import InputError
 from featmesh.geometry.mesh import Mesh
-from featmesh.geometry.template import cuboid, fit_template, mirror_index, stretch
+from featmesh.geometry.template import (
+    cuboid,
+    fit_template,
+    mean_field,
+    mirror_index,
+    shrink_wrap,
+    stretch,
+)
 
 FLIP = torch.tensor([-1.0, 1.0, 1.0], dtype=torch.float64)
 
@@ -109,9 +116,66 @@ def test_wide_and_high_objects_are_not_cut_off():
     torch.testing.assert_close(fitted.extent, wanted / wanted.norm(), atol=0.03, rtol=0)
 
 
+def joined(*meshes):
+    starts = np.cumsum([0, *[len(mesh.vertices) for mesh in meshes]])
+    faces = [mesh.faces + int(start) for mesh, start in zip(meshes, starts, strict=False)]
+    return Mesh(torch.cat([mesh.vertices for mesh in meshes]), torch.cat(faces))
+
+
+def table(width, length, leg):
+    """A plate on four legs."""
+    plate = cuboid((width, length, 0.04), (2, 1, 1))
+    posts = [
+        stretch(cuboid((1.0, 1.0, 1.0), (2, 1, 1)), torch.tensor([leg, leg, 0.3])).vertices
+        + torch.tensor([x * (width - leg) / 2, y * (length - leg) / 2, -0.16])
+        for x in (-1, 1)
+        for y in (-1, 1)
+    ]
+    return joined(plate, *[Mesh(p, cuboid((1.0, 1.0, 1.0), (2, 1, 1)).faces) for p in posts])
+
+
+TABLES = [table(0.5, 0.8, 0.05), table(0.6, 0.8, 0.04), table(0.5, 0.9, 0.06)]
+
+
+@pytest.fixture(scope="module")
+def thin():
+    return fit_template(TABLES, generator(0, "template"))
+
+
+def test_thin_things_are_cut_out_of_voxels(thin):
+    """A table's template has legs, which no mean of distances keeps."""
+    assert thin.is_watertight()
+    assert 1000 <= len(thin.vertices) <= 2500
+    assert_symmetric(thin)
+    assert float(thin.extent.norm()) == pytest.approx(1)
+    mean = torch.stack([mesh.normalised().extent for mesh in TABLES]).mean(0)
+    torch.testing.assert_close(thin.extent, mean / mean.norm(), atol=0.03, rtol=0)
+    foot = thin.vertices[thin.vertices[:, 2] < thin.vertices[:, 2].min() + 0.1]
+    beside = foot[:, :2].abs() / (thin.extent[:2] / 2)
+    assert bool((beside > 0.75).all())  # at the corners
+    assert len({tuple(corner) for corner in foot[:, :2].sign().tolist()}) == 4
+    share = thin.volume / float(thin.extent.prod())
+    assert 0.05 < share < 0.3
+    assert thin.uv is not None and len(thin.uv) == len(thin.faces)
+    assert float(thin.face_normals.norm(dim=1).min()) > 1e-9
+    thin.checked()
+
+
+def test_a_wrapped_mesh_strays_no_farther_than_allowed():
+    start = cuboid((0.6, 0.6, 0.6), (4, 4, 4))
+    field, grid = mean_field([cuboid((0.4, 0.8, 0.3), (2, 1, 1))], generator(0, "template"))
+    far = shrink_wrap(start, field, grid, steps=40)
+    near = shrink_wrap(start, field, grid, steps=40, stray=0.02)
+    assert float((far.vertices - start.vertices).norm(dim=1).max()) > 0.05
+    assert float((near.vertices - start.vertices).norm(dim=1).max()) <= 0.02 + 1e-9
+    assert_symmetric(near)
+
+
 def test_a_flat_mesh_is_no_object():
     sheet = torch.tensor([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], dtype=torch.float64)
-    with pytest.raises(InputError, match=r"fit_template\(\): expected meshes that enclose") as got:
+    with pytest.raises(
+        InputError, match=r"signed_distance\(\): expected meshes that enclose"
+    ) as got:
         fit_template([Mesh(sheet, torch.tensor([[0, 1, 2], [0, 2, 3]]))], generator(0, "t"))
     assert got.value.code == "E_MESH_EMPTY"
 

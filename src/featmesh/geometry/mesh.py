@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from featmesh.errors import InputError
+
+from .mesh_file import parse_mesh_file
 
 
 @dataclass(frozen=True)
@@ -109,36 +110,19 @@ class Mesh:
         return (self.corners[face] * weights[..., None]).sum(1)
 
 
-def read_mesh(path: str | Path) -> Mesh:
+def read_mesh(path: str | Path, checked: bool = True) -> Mesh:
     """Return the mesh of an OFF, OBJ, PLY, STL or GLB file, all its parts in one.
+
+    GLB, which is y up, is turned into the object frame; other formats stay as they are.
+
+    Args:
+        path: the file.
+        checked: refuse what :meth:`Mesh.checked` refuses; else the mesh is as the file has it.
 
     Raises:
         InputError: E_IO, E_MESH_EMPTY, E_MESH_INDEX or E_MESH_NONFINITE.
     """
-    import trimesh
-
     path = Path(path)
-    if not path.is_file():
-        raise InputError("E_IO", f"read_mesh(): expected a file, got {path}; try: check the path")
-    try:
-        loaded: Any = trimesh.load(path, force="mesh", process=False)
-        vertices, faces = np.asarray(loaded.vertices), np.asarray(loaded.faces)
-    except (
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        UnicodeDecodeError,
-    ) as error:
-        index = any(words in str(error) for words in ("face index", "out of bounds"))
-        raise InputError(
-            "E_MESH_INDEX" if index else "E_MESH_EMPTY",
-            f"read_mesh(): expected a mesh, got {path.name} ({error}); "
-            "try: export it again as OBJ or PLY",
-        ) from error
-    mesh = Mesh(
-        torch.from_numpy(vertices.astype(np.float64).reshape(-1, 3)),
-        torch.from_numpy(faces.astype(np.int64).reshape(-1, 3)),
-    )
-    return mesh.checked(f"read_mesh() of {path.name}")
+    vertices, faces = parse_mesh_file(path)
+    mesh = Mesh(torch.from_numpy(vertices), torch.from_numpy(faces))
+    return mesh.checked(f"read_mesh() of {path.name}") if checked else mesh

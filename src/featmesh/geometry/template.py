@@ -2,148 +2,54 @@
 
 A gridded cuboid is shrink-wrapped onto the mean of the CADs' signed distance fields (ours). The
 surface of the mean field is the category's mean shape; since the cuboid's grid is closed, wound one
-way and mirror-symmetric in x, so is the template, whatever the CADs are like.
+way and mirror-symmetric in x, so is the template, whatever the CADs are like. Of thin things
+(chairs, bicycles) a mean keeps nothing and a cuboid has the wrong holes: there the start is the
+boundary of voxels the CADs agree on.
 """
+
+import math
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy import ndimage
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from featmesh.errors import InputError
 
+from .lattice import boundary, cuboid
 from .mesh import Mesh
+from .solid import PAD, VOXEL, Grid, distance, filled, outer_points, signed_distance
 
-VOXEL = 0.0125  # object units; a car's roof pillar is about two voxels
-SAMPLES = 400_000  # surface points per CAD: some 30 a voxel, so that walls have no pinholes
-CLOSE = 3  # voxels; seals gaps between unwelded parts
-PAD = 8  # voxels around the meshes
-LEAKY = 0.6  # a mesh that encloses less than this share of what it walls off is open
-
-
-def cuboid(size: tuple[float, float, float], cells: tuple[int, int, int]) -> Mesh:
-    """Return a closed, gridded cuboid, welded, outward-wound, mirror-symmetric in x.
-
-    Args:
-        size: extents along x, y, z.
-        cells: grid cells along x, y, z; x must be even so that a row of vertices lies on x = 0.
-    """
-    n = np.array(cells)
-    lattice, charts = [], []
-    for axis in range(3):
-        for side in (0, 1):
-            u, v = (axis + 1) % 3, (axis + 2) % 3
-            quads, uv = _side(n, axis, side, u, v)
-            lattice.append(quads)
-            charts.append((uv + np.array([axis, side])) / np.array([3.0, 2.0]))
-    corners = np.concatenate(lattice).reshape(-1, 3)
-    points, index = np.unique(corners, axis=0, return_inverse=True)
-    vertices = (points - n / 2) / n * np.array(size)  # exactly symmetric; points / n - .5 is not
-    return Mesh(
-        torch.from_numpy(vertices),
-        torch.from_numpy(index.reshape(-1, 3).astype(np.int64)),
-        torch.from_numpy(np.concatenate(charts)).float(),
-    )
+POINTS = 5000  # on each surface, to tell how far apart two are
+NEARER = 0.85  # a cut that is not that much nearer than the wrapped cuboid is not worth its holes
+REACHES = (0.03, 0.06)  # object units; a short one keeps wings, a long one is smoother
+VERTICES = 1800  # of a cut, within 5 %
+SIZES = (0.004, 0.06)  # object units: sides of a cut's voxels
+TRIES = 12  # halvings of that range
+CUT_STEPS = 30  # a cut starts near its surface
+STRAY = 0.5  # voxels a cut's vertices move at most: thin parts are not drawn to nothing
+SMOOTHINGS, SHRINK, PASS = 20, 0.6, 0.05  # rounds, share, frequency that stays (Taubin 1995)
+PART = 0.05  # of the largest part's volume: smaller ones are left out of a cut
 
 
-def _side(n: np.ndarray, axis: int, side: int, u: int, v: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return one side's triangles as lattice points (t, 3, 3), and their chart coordinates."""
-    grid = np.meshgrid(np.arange(n[u]), np.arange(n[v]), indexing="ij")
-    i, j = grid[0].reshape(-1), grid[1].reshape(-1)
-
-    def corner(a: int, b: int) -> np.ndarray:
-        point = np.zeros((len(i), 3), dtype=np.int64)
-        point[:, axis], point[:, u], point[:, v] = side * n[axis], i + a, j + b
-        return point
-
-    def chart(a: int, b: int) -> np.ndarray:
-        return 0.02 + 0.96 * np.stack([(i + a) / n[u], (j + b) / n[v]], -1)
-
-    # the diagonal is mirrored with x, so that the mirrored mesh is the same mesh
-    lean = np.zeros(len(i), dtype=bool)
-    if axis != 0:
-        x = i if u == 0 else j
-        lean = x * 2 >= n[0]
-    first = [(0, 0), (1, 0), (1, 1)], [(0, 0), (1, 1), (0, 1)]
-    second = [(0, 0), (1, 0), (0, 1)], [(1, 0), (1, 1), (0, 1)]
-    quads, charts = [], []
-    for a, b in zip(first, second, strict=True):
-        order = (0, 1, 2) if side == 1 else (0, 2, 1)
-        pa, pb = (np.stack([corner(*t[k]) for k in order], 1) for t in (a, b))
-        ca, cb = (np.stack([chart(*t[k]) for k in order], 1) for t in (a, b))
-        quads.append(np.where(lean[:, None, None], pb, pa))
-        charts.append(np.where(lean[:, None, None], cb, ca))
-    return np.concatenate(quads), np.concatenate(charts)
-
-
-def signed_distance(
-    mesh: Mesh, shape: tuple[int, int, int], rng: np.random.Generator
-) -> np.ndarray:
-    """Return the signed distance field of the solid a (possibly open) mesh encloses.
-
-    The surface is sampled into voxels, gaps are closed, what the outside cannot reach is solid. Of
-    a mesh that encloses little, what is walled off on five of six sides is: a car without floor.
-
-    Args:
-        mesh: normalised mesh (diagonal 1, centred).
-        shape: voxels along x, y, z, the centre of the mesh in their middle (:func:`grid_shape`).
-        rng: draws the surface samples.
-
-    Returns:
-        Field at the voxel centres, object units, negative inside.
-    """
-    points = mesh.sample_surface(SAMPLES, rng).numpy()
-    cell = np.floor(points / VOXEL).astype(int) + np.array(shape) // 2
-    shell = np.zeros(shape, dtype=bool)
-    shell[tuple(cell.T)] = True
-    cross = ndimage.generate_binary_structure(3, 1)
-    closed = ndimage.binary_closing(shell, ndimage.iterate_structure(cross, CLOSE))
-    solid = ndimage.binary_fill_holes(closed)
-    walled = ndimage.binary_fill_holes(closed | _walled(closed))
-    if solid.sum() < LEAKY * walled.sum():
-        solid = walled
-    solid = ndimage.binary_opening(solid, cross)
-    if not solid.any():
-        raise InputError(
-            "E_MESH_EMPTY",
-            "fit_template(): expected meshes that enclose a volume, got one that encloses none; "
-            "try: leave out flat meshes",
-        )
-    outside = ndimage.distance_transform_edt(~solid)
-    inside = ndimage.distance_transform_edt(solid)
-    return ((outside - inside) * VOXEL).astype(np.float32)
-
-
-def _walled(shell: np.ndarray) -> np.ndarray:
-    """Return the voxels that meet the shell along five or six of the axes' directions."""
-    sides = np.zeros(shell.shape, dtype=np.int8)
-    for axis in range(shell.ndim):
-        sides += np.maximum.accumulate(shell, axis=axis)
-        sides += np.flip(np.maximum.accumulate(np.flip(shell, axis), axis=axis), axis)
-    return sides >= 5
-
-
-def grid_shape(meshes: list[Mesh]) -> tuple[int, int, int]:
-    """Return the voxels along x, y, z in which all normalised meshes fit, with room around."""
-    farthest = torch.stack([mesh.corners.abs().amax((0, 1)) for mesh in meshes]).amax(0).numpy()
-    x, y, z = 2 * (np.ceil(farthest / VOXEL).astype(int) + PAD)
-    return int(x), int(y), int(z)
-
-
-def mean_field(meshes: list[Mesh], rng: np.random.Generator) -> np.ndarray:
-    """Return the mean signed distance field of meshes, normalised, mirrored in x and averaged."""
+def mean_field(
+    meshes: list[Mesh], rng: np.random.Generator
+) -> tuple[Float[np.ndarray, "x y z"], Grid]:
+    """Return the mean signed distance field of normalised meshes, averaged with its mirror in x."""
     normal = [mesh.normalised() for mesh in meshes]
-    shape = grid_shape(normal)
-    field = np.mean([signed_distance(mesh, shape, rng) for mesh in normal], axis=0)
-    return (field + field[::-1]) / 2
+    reach = torch.stack([mesh.corners.abs().amax((0, 1)) for mesh in normal]).amax(0).numpy()
+    grid = Grid.covering(np.zeros(3), reach, VOXEL)
+    field = np.mean([signed_distance(mesh, grid, rng) for mesh in normal], axis=0)
+    return (field + field[::-1]) / 2, grid
 
 
-def _sample(field: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the field and its unit gradient at points, by trilinear interpolation."""
-    centre = np.array(field.shape) // 2
-    where = (points / VOXEL + centre - 0.5).T
-    value = ndimage.map_coordinates(field, where, order=1, mode="nearest")
+def _slope(
+    field: Float[np.ndarray, "x y z"], grid: Grid, points: Float[np.ndarray, "n 3"]
+) -> Float[np.ndarray, "n 3"]:
+    """Return the field's unit gradient at points."""
+    where = grid.places(points).T
     slope = np.stack(
         [
             ndimage.map_coordinates(field, where + step, order=1, mode="nearest")
@@ -152,27 +58,56 @@ def _sample(field: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarr
         ],
         -1,
     )
-    return value, slope / np.maximum(np.linalg.norm(slope, axis=-1, keepdims=True), 1e-6)
+    return slope / np.maximum(np.linalg.norm(slope, axis=-1, keepdims=True), 1e-6)
 
 
-def shrink_wrap(start: Mesh, field: np.ndarray, steps: int = 200) -> Mesh:
+def shrink_wrap(
+    start: Mesh,
+    field: Float[np.ndarray, "x y z"],
+    grid: Grid,
+    steps: int = 200,
+    stray: float = math.inf,
+) -> Mesh:
     """Return the closed mesh ``start`` drawn onto the zero level of a signed distance field.
 
     Each step moves vertices towards the surface and evens them out along it; the evening fades.
     The mirror symmetry in x of ``start`` is kept exactly.
+
+    Args:
+        start: wound outwards, mirror-symmetric in x.
+        field: negative inside.
+        grid: where the field's values lie.
+        steps: how many.
+        stray: how far a vertex may move.
     """
-    points = start.vertices.numpy().astype(np.float64)
+    origin = start.vertices.numpy().astype(np.float64)
+    points = origin.copy()
     mirror = mirror_index(start).numpy()
     neighbours = _averaging(start)
     flip = np.array([-1.0, 1.0, 1.0])
     for step in range(steps):
-        value, slope = _sample(field, points)
+        value, slope = grid.sample(field, points), _slope(field, grid, points)
         even = 0.5 * (1 - step / steps)
         pull = neighbours @ points - points
         normal = (pull * slope).sum(-1, keepdims=True) * slope
         points = points + even * (pull - 0.7 * normal) - 0.5 * value[:, None] * slope
         points = (points + points[mirror] * flip) / 2
-    return Mesh(torch.from_numpy(points), start.faces, start.uv)
+        if stray < math.inf:
+            way = points - origin
+            length = np.linalg.norm(way, axis=1, keepdims=True)
+            points = origin + way * np.minimum(1, stray / np.maximum(length, 1e-12))
+    return start.with_vertices(torch.from_numpy(points))
+
+
+def _smoothed(mesh: Mesh) -> Mesh:
+    """Return the mesh without steps, its volume kept: each shrinking is followed by a swelling."""
+    points, mirror = mesh.vertices.numpy(), mirror_index(mesh).numpy()
+    neighbours = _averaging(mesh)
+    for _ in range(SMOOTHINGS):
+        for share in (SHRINK, 1 / (PASS - 1 / SHRINK)):
+            points = points + share * (neighbours @ points - points)
+    points = (points + points[mirror] * np.array([-1.0, 1.0, 1.0])) / 2
+    return mesh.with_vertices(torch.from_numpy(points))
 
 
 def _averaging(mesh: Mesh):  # type: ignore[no-untyped-def]
@@ -188,8 +123,6 @@ def _averaging(mesh: Mesh):  # type: ignore[no-untyped-def]
 
 def mirror_index(mesh: Mesh) -> Int[Tensor, " v"]:
     """Return for each vertex the one at its mirror image in x (the object's left and right)."""
-    from scipy.spatial import cKDTree
-
     points = mesh.vertices.numpy()
     _, index = cKDTree(points).query(points * np.array([-1.0, 1.0, 1.0]))
     return torch.from_numpy(index.astype(np.int64))
@@ -200,6 +133,9 @@ def fit_template(
 ) -> Mesh:
     """Return the category's template: watertight, symmetric, 1-2.5 k vertices, diagonal 1.
 
+    A cuboid wrapped around the mean solid, unless a mesh cut out of the voxels that most CADs share
+    is clearly nearer to the CADs: legs, wings and wheels, which no cuboid and no mean keeps.
+
     Args:
         meshes: CADs of the category in the object frame, of any topology.
         rng: draws the surface samples.
@@ -208,11 +144,112 @@ def fit_template(
     Raises:
         InputError: E_MESH_EMPTY where a mesh encloses no volume.
     """
-    field = mean_field(meshes, rng)
+    wrapped, empty = None, None
+    try:
+        wrapped = _wrapped(meshes, rng, cells)
+    except InputError as error:
+        empty = error
+    cads = [outer_points(mesh.normalised(), POINTS, rng).numpy() for mesh in meshes]
+    ranked = sorted(
+        ((_apart(mesh, cads, rng), k, mesh) for k, mesh in enumerate(_cuts(meshes, rng))),
+        key=lambda row: row[:2],
+    )
+    if wrapped is None:
+        if empty is not None and not ranked:
+            raise empty
+        return ranked[0][2]
+    if ranked and ranked[0][0] < NEARER * _apart(wrapped, cads, rng):
+        return ranked[0][2]
+    return wrapped
+
+
+def _apart(mesh: Mesh, cads: list[np.ndarray], rng: np.random.Generator) -> float:
+    """Return the mean two-way distance of a mesh's surface to the CADs' points."""
+    own = mesh.sample_surface(POINTS, rng).numpy()
+    tree = cKDTree(own)
+    both = [cKDTree(cad).query(own)[0].mean() + tree.query(cad)[0].mean() for cad in cads]
+    return float(np.mean(both)) / 2
+
+
+def _wrapped(meshes: list[Mesh], rng: np.random.Generator, cells: tuple[int, int, int]) -> Mesh:
+    """Return a cuboid drawn onto the mean of the CADs' distance fields."""
+    field, grid = mean_field(meshes, rng)
     solid = np.argwhere(field < 0)
     extent = (solid.max(0) - solid.min(0) + 1) * VOXEL
     start = cuboid(tuple((extent * 1.02).tolist()), cells)
-    return shrink_wrap(start, field).normalised()
+    return shrink_wrap(start, field, grid).normalised()
+
+
+def _cuts(meshes: list[Mesh], rng: np.random.Generator) -> list[Mesh]:
+    """Return meshes of the voxels that the CADs share, one for each of the REACHES.
+
+    The CADs are stretched to the same box, so that their ends meet. A distance field cut off at a
+    reach says little more than in and out, and its mean is a vote; the level is where the mean
+    volume is kept.
+    """
+    fields, grid = _stretched_fields(meshes, rng)
+    if not fields:
+        return []
+    volume = float(np.mean([(field < 0).mean() for field in fields]))
+    found = []
+    for reach in REACHES:
+        mean = np.mean([field.clip(-reach, reach) for field in fields], axis=0)
+        level = float(np.quantile(mean, volume))
+        # where the vote is lost everywhere, no level parts in from out
+        cut = _cut(mean - level, grid) if abs(level) < 0.9 * reach else None
+        if cut is not None:
+            mesh, voxel = cut
+            drawn = shrink_wrap(_smoothed(mesh), mean - level, grid, CUT_STEPS, STRAY * voxel)
+            found.append(drawn.normalised())
+    return found
+
+
+def _stretched_fields(
+    meshes: list[Mesh], rng: np.random.Generator
+) -> tuple[list[Float[np.ndarray, "x y z"]], Grid]:
+    """Return the symmetric distance fields of CADs stretched to their mean box; none of flat ones.
+
+    The voxels that the surface passes through count half.
+    """
+    normal = [mesh.normalised() for mesh in meshes]
+    extents = torch.stack([mesh.corners.amax((0, 1)) * 2 for mesh in normal])
+    box = extents.mean(0) / extents.mean(0).norm()
+    grid = Grid.covering(np.zeros(3), box.double().numpy() / 2, VOXEL)
+    if float(extents.min()) < VOXEL:
+        return [], grid
+    fields = []
+    for mesh, extent in zip(normal, extents, strict=True):
+        solid = filled(stretch(mesh, box / extent), grid, rng)
+        fields.append(distance(solid | solid[::-1], VOXEL) + VOXEL / 2)
+    return fields, grid
+
+
+def _cut(field: Float[np.ndarray, "x y z"], grid: Grid) -> tuple[Mesh, float] | None:
+    """Return the boundary of the voxels where a field is negative, and the voxels' side.
+
+    None where no size of voxels gives about VERTICES vertices.
+    """
+    low, high = SIZES
+    reach = (np.array(grid.shape) / 2 - PAD) * grid.voxel
+    for _ in range(TRIES):
+        finer = Grid.covering(grid.centre, reach, math.sqrt(low * high))
+        axes = [(np.arange(n) - n / 2 + 0.5) * finer.voxel for n in finer.shape]
+        places = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3) + finer.centre
+        # what is thinner than a large voxel is not to fall between two
+        solid = grid.sample(field, places) < max(finer.voxel - grid.voxel, 0) / 2
+        solid = _main_parts(solid.reshape(finer.shape))
+        mesh = boundary(solid, finer)
+        if abs(len(mesh.vertices) - VERTICES) < 0.05 * VERTICES:
+            return mesh, finer.voxel
+        low, high = (finer.voxel, high) if len(mesh.vertices) > VERTICES else (low, finer.voxel)
+    return None
+
+
+def _main_parts(solid: Bool[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
+    """Return the voxels, mirrored, in parts that hold at least PART of the largest."""
+    label, _ = ndimage.label(solid | solid[::-1], np.ones((3, 3, 3)))
+    sizes = np.bincount(label.ravel())[1:]
+    return np.isin(label, 1 + np.flatnonzero(sizes >= PART * sizes.max(initial=0)))
 
 
 def stretch(mesh: Mesh, factors: Float[Tensor, " 3"]) -> Mesh:
