@@ -44,6 +44,11 @@ class TrainConfig:
     cad: str = ""
     """folder of CADs the template is wrapped onto, or of one template.obj that is taken as it is;
     default: the template of the bundled model"""
+    shapes: str = ""
+    """safetensors file: by model_name, where the template's vertices lie on that object (v, 3),
+    diagonal 1; default: the template, stretched to the record's box"""
+    start: str = ""
+    """model whose network, texture, template and shape space are gone on with; default: none"""
     trunk: str = ""
     """safetensors file the trunk starts from; default: the trunk of the bundled model"""
     backgrounds: str = ""

@@ -1,14 +1,17 @@
 """Which surface anchor is seen at which pixel of a labelled photo (spec 2.6).
 
-Where no camera is known, one is fitted: the template is projected with the label's rotation and
-distance, stretched in height until its box has the aspect of the labelled box, and laid into it.
+Where the object's own shape is known, that shape is used instead of the template. Where no camera
+is known, one is fitted: the shape is projected with the label's rotation and distance, stretched in
+height until its box has the aspect of the labelled box, and laid into it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from featmesh.errors import DatasetError
 from featmesh.geometry.mesh import Mesh
@@ -46,14 +49,18 @@ class Sample:
     name: str
 
 
-def sample_of(view: View, template: Mesh) -> Sample:
+def sample_of(
+    view: View, template: Mesh, shapes: Mapping[str, Float[np.ndarray, "v 3"]] | None = None
+) -> Sample:
     """Return the correspondences of one labelled view.
 
     Args:
         view: record with R, and either K, t in object units, or a distance.
         template: the category's mean mesh.
+        shapes: by model name, where the template's vertices lie on that object, diagonal 1.
     """
-    vertices, faces = template.vertices.numpy(), template.faces.numpy().astype(np.int32)
+    vertices, faces = _vertices(view, template, shapes or {}), template.faces.numpy()
+    faces = faces.astype(np.int32)
     if view.K is not None and view.t is not None:
         points, depth, box = _known_camera(view, vertices)
         seen_along = ray_rotation(torch.from_numpy(view.t)).numpy() @ _rotation(view)
@@ -75,6 +82,20 @@ def sample_of(view: View, template: Mesh) -> Sample:
     )
 
 
+def _vertices(
+    view: View, template: Mesh, shapes: Mapping[str, Float[np.ndarray, "v 3"]]
+) -> Float[np.ndarray, "v 3"]:
+    """Return the object's surface: its own, or the mean shape in its extents, or the mean."""
+    own = shapes.get(view.model_name or "")
+    if own is not None:  # the generator stretches CADs a little
+        return own * np.asarray(view.extras.get("stretch", 1.0), dtype=np.float64)
+    mean = template.vertices.numpy()
+    extent = view.extras.get("extent_xyz")
+    if extent is not None:
+        mean = mean * (np.asarray(extent) / (mean.max(0) - mean.min(0)))
+    return mean
+
+
 def _rotation(view: View) -> np.ndarray:
     if view.R is None:
         raise DatasetError(
@@ -87,10 +108,6 @@ def _rotation(view: View) -> np.ndarray:
 def _known_camera(
     view: View, vertices: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float, float]]:
-    extent = view.extras.get("extent_xyz")
-    if extent is not None:  # the rendered CAD is longer, wider, higher than the mean: stretch
-        own = vertices.max(0) - vertices.min(0)
-        vertices = vertices * (np.asarray(extent) / own)
     unit = 1.0
     if view.t_unit == "metre":
         if view.dimensions_lhw is None:

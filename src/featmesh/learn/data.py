@@ -1,13 +1,14 @@
 """From views files to batches: which sample is drawn when, and how it is cut (contracts 7)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from PIL import Image
+from safetensors.numpy import load_file
 from torch import Tensor
 
 from featmesh.draws import generator
@@ -20,6 +21,7 @@ from featmesh.views.record import View, read_views
 from .augment import Scenery, draw_crop
 from .config import AugmentConfig, TrainConfig
 from .correspondence import Sample, sample_of
+from .surface_points import SurfacePoints, surface_points
 
 AZIMUTH_BINS = 24  # views are drawn evenly over them
 STILL = AugmentConfig(
@@ -43,12 +45,14 @@ class Batch:
         points: where features are read, in [-1, 1] of the crop, x then y.
         anchor: which anchor each point shows.
         background: cells that do not show the object.
+        surface: for a UV map, which surface point each point shows; ``anchor`` is the nearest one.
     """
 
     pixels: Float[Tensor, "b 3 h w"]
     points: tuple[Float[Tensor, "_ 2"], ...]
     anchor: tuple[Int[Tensor, " _"], ...]
     background: Bool[Tensor, "b p q"]
+    surface: tuple[SurfacePoints, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class TrainData:
     weights: tuple[Float[np.ndarray, " _"], ...]
     held_out: tuple[Sample, ...]
     scenery: Scenery
+    faces: Int[np.ndarray, "f 3"]
 
 
 def load_data(config: TrainConfig, template: Mesh) -> TrainData:
@@ -68,14 +73,16 @@ def load_data(config: TrainConfig, template: Mesh) -> TrainData:
         DatasetError: E_VIEWS for a bad record; E_DATA where nothing is left to train on, or more
             than 1 % of the photos cannot be opened.
     """
-    groups, held_out = [], []
+    groups, held_out, shapes = [], [], _shapes(config, template)
     for file in config.views:
         views = [v for v in read_views(file) if v.category == config.category and v.R is not None]
         views = [v for v in views if v.K is not None or v.distance is not None]
         views = [v for v in views if v.image_name not in config.exclude]
         _check_photos(file, views)
         kept_out = _held_out_names(views, config)
-        samples = [sample_of(v, template) for v in track(views, len(views), f"views {file}")]
+        samples = [
+            sample_of(v, template, shapes) for v in track(views, len(views), f"views {file}")
+        ]
         held_out += [s for s in samples if s.name in kept_out]
         groups.append(tuple(s for s in samples if s.name not in kept_out))
     if not any(groups):
@@ -90,8 +97,27 @@ def load_data(config: TrainConfig, template: Mesh) -> TrainData:
     order = generator(config.seed, "validation").permutation(len(held_out))
     held_out = [held_out[i] for i in order[: config.validation_views]]
     return TrainData(
-        tuple(groups), tuple(_even_weights(g) for g in groups), tuple(held_out), scenery
+        tuple(groups),
+        tuple(_even_weights(g) for g in groups),
+        tuple(held_out),
+        scenery,
+        template.faces.numpy(),
     )
+
+
+def _shapes(config: TrainConfig, template: Mesh) -> dict[str, np.ndarray]:
+    """Return the known shapes by model name."""
+    if not config.shapes:
+        return {}
+    shapes = {k: v.astype(np.float64) for k, v in load_file(config.shapes).items()}
+    wrong = [k for k, v in shapes.items() if v.shape != tuple(template.vertices.shape)]
+    if wrong:
+        raise DatasetError(
+            "E_DATA",
+            f"train: expected shapes of {len(template.vertices)} vertices in {config.shapes}, got "
+            f"{shapes[wrong[0]].shape} for {wrong[0]!r}; try: register them to this template",
+        )
+    return shapes
 
 
 def _check_photos(file: str, views: Sequence[View]) -> None:
@@ -144,15 +170,21 @@ def _pictures(config: TrainConfig, groups: Sequence[Sequence[Sample]]) -> tuple[
 def draw_batch(data: TrainData, config: TrainConfig, step: int) -> Batch:
     """Return the batch of a step, whatever was drawn before."""
     size = (config.model.crop_height, config.model.crop_width)
-    crops, chosen = [], []
+    crops, chosen, surface = [], [], []
     for k in range(config.batch):
         rng = generator(config.seed, "train", step, k)
         g = k % len(data.groups)
         sample = data.groups[g][rng.choice(len(data.groups[g]), p=data.weights[g])]
         crop = draw_crop(sample, size, data.scenery, config.augment, rng)
-        seen = np.flatnonzero(crop.visible)
         crops.append(crop)
-        chosen.append(np.sort(rng.permutation(seen)[: config.anchors_per_view]))
+        if config.model.texture == "uv":
+            count = config.anchors_per_view
+            surface.append(surface_points(crop.anchors, crop.visible, data.faces, count, rng))
+        else:
+            seen = np.flatnonzero(crop.visible)
+            chosen.append(np.sort(rng.permutation(seen)[: config.anchors_per_view]))
+    if surface:
+        return _collate_surface(crops, surface, data.faces, size)
     return _collate([(c, a) for c, a in zip(crops, chosen, strict=True)], size)
 
 
@@ -165,6 +197,19 @@ def validation_batch(data: TrainData, config: TrainConfig, first: int) -> Batch:
         crop = draw_crop(sample, size, data.scenery, STILL, rng)
         crops.append((crop, np.flatnonzero(crop.visible)))
     return _collate(crops, size)
+
+
+def _collate_surface(
+    crops: list, surface: list[SurfacePoints], faces: np.ndarray, size: tuple[int, int]
+) -> Batch:
+    still = _collate([(crop, np.zeros(0, dtype=np.int64)) for crop in crops], size)
+    scale = torch.tensor([2 / size[1], 2 / size[0]])
+    return replace(
+        still,
+        points=tuple((s.pixels * scale - 1).float() for s in surface),
+        anchor=tuple(s.nearest_vertex(torch.from_numpy(faces)) for s in surface),
+        surface=tuple(surface),
+    )
 
 
 def _collate(crops: list, size: tuple[int, int]) -> Batch:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from featmesh.store import RunLock, Steps
 
 from .config import TrainConfig
 from .data import TrainData, load_data
+from .fill_texture import fit_graph_texture, graph_painter
 from .threshold import refusal_threshold
 from .trainer import StepReport, TrainState, run, torch_generator
 
@@ -73,7 +75,9 @@ def train(config: TrainConfig) -> int:
 
 
 def begin(config: TrainConfig) -> TrainState:
-    """Return the state before the first step: template, trunk and head of a new run."""
+    """Return the state before the first step: of a new network, or of a trained model."""
+    if config.start:
+        return _taken_over(config, load(config.start))
     template = _template(config)
     torch.manual_seed(int(generator(config.seed, "weights").integers(2**31)))
     backbone = build_backbone(config.model)
@@ -87,6 +91,21 @@ def begin(config: TrainConfig) -> TrainState:
             f"{len(missing)} missing and {len(unknown)} unknown; try: another --trunk",
         )
     return TrainState(config, template, backbone)
+
+
+def _taken_over(config: TrainConfig, model: CategoryModel) -> TrainState:
+    """Return the state that goes on with a trained model's network, texture and clutter."""
+    fits = replace(model.config, deformation=None) == replace(config.model, deformation=None)
+    if not fits or model.category != config.category:
+        raise CheckpointError(
+            "E_CKPT_CONFIG",
+            f"train: expected a {config.category!r} model of the configured network in "
+            f"{config.start}, got {model.category!r} with {model.config}; try: its own --model.*",
+        )
+    state = TrainState(config, model.template, model.backbone.requires_grad_(True))
+    state.texture = model.texture.clone()
+    state.queue[: len(model.clutter)] = model.clutter
+    return state
 
 
 def _template(config: TrainConfig) -> Mesh:
@@ -151,13 +170,15 @@ def write_model(state: TrainState, data: TrainData, folder: Path) -> CategoryMod
     config = state.config
     draw = torch_generator(config.seed, "clutter")
     centres = cluster(state.queue, config.model.clutter_centres, draw)
+    first = load(config.start) if config.start else None
     model = CategoryModel(
         config.category,
-        config.model,
+        replace(config.model, deformation=first.config.deformation if first else None),
         state.template,
         state.texture,
         centres,
         state.backbone.eval(),
+        texture_map=state.map.filled() if state.map is not None else None,
         extra={
             "training": {
                 "views": [Path(v).name for v in config.views],
@@ -166,7 +187,16 @@ def write_model(state: TrainState, data: TrainData, folder: Path) -> CategoryMod
                 "seed": config.seed,
             }
         },
+        deformation=first.deformation if first else None,
     )
+    if model.texture_map is not None:
+        model.texture = model.texture_map.at_vertices()
+        seen = model.texture_map.coverage()
+        model.extra["training"]["surface_seen"] = round(seen.area, 3)
+    if config.model.texture == "gcn":
+        graph = graph_painter(model, config.seed)
+        fit_graph_texture(graph, model.texture)
+        model.texture = graph.texture().detach()
     pictures = data.scenery.pictures
     model.threshold = refusal_threshold(model, data.held_out, pictures, config.seed)
     model.save(str(folder / "models" / config.category))

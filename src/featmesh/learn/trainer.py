@@ -8,7 +8,7 @@ was killed and resumed ends on the same weights (reliability 5).
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,10 +21,11 @@ from featmesh.geometry.template import mirror_index
 from featmesh.model.backbones import Backbone
 from featmesh.model.clutter import push
 from featmesh.model.texture import initial_texture, momentum_update, near_anchors
+from featmesh.model.texture_map import TextureMap
 
 from .config import TrainConfig
 from .data import Batch, TrainData, draw_batch, validation_batch
-from .losses import background_loss, contrastive_loss
+from .losses import background_loss, contrastive_logits
 
 WARM_UP = 0.05  # share of the steps in which the learning rate grows
 CLUTTER_PER_VIEW = 16  # background cells of each crop that enter the queue
@@ -66,6 +67,9 @@ class TrainState:
         channels = config.model.channels
         draw = torch_generator(config.seed, "texture")
         self.texture = initial_texture(len(template.vertices), channels, draw)
+        self.map = texture_map(config, template) if config.model.texture == "uv" else None
+        if self.map is not None:
+            self.texture = self.map.at_vertices()
         self.queue = initial_texture(config.clutter_queue, channels, draw)
         self.near = near_anchors(template.vertices, config.near)
         self.mirror = mirror_index(template)
@@ -99,6 +103,8 @@ class TrainState:
         """Return the state, tensor by tensor."""
         out = {f"net.{k}": v for k, v in self.backbone.state_dict().items()}
         out |= {"texture": self.texture, "queue": self.queue}
+        if self.map is not None:
+            out |= {"map.texels": self.map.texels, "map.weight": self.map.weight}
         for g, group in enumerate(self.optimiser.param_groups):
             for k, p in enumerate(group["params"]):
                 for name, value in self.optimiser.state[p].items():
@@ -110,6 +116,9 @@ class TrainState:
         net = {k[4:]: v for k, v in tensors.items() if k.startswith("net.")}
         self.backbone.load_state_dict(net)
         self.texture, self.queue = tensors["texture"].clone(), tensors["queue"].clone()
+        if self.map is not None:
+            texels, weight = tensors["map.texels"].clone(), tensors["map.weight"].clone()
+            self.map = replace(self.map, texels=texels, weight=weight)
         for g, group in enumerate(self.optimiser.param_groups):
             for k, p in enumerate(group["params"]):
                 prefix = f"opt.{g}.{k}."
@@ -168,7 +177,7 @@ def train_step(state: TrainState, data: TrainData, batch: Batch) -> tuple[float,
     state.backbone.train()
     features = state.backbone(batch.pixels)
     found, anchor = read_at(features, batch)
-    loss = contrastive_loss(
+    logits = contrastive_logits(
         found,
         anchor,
         state.texture,
@@ -176,7 +185,12 @@ def train_step(state: TrainState, data: TrainData, batch: Batch) -> tuple[float,
         state.near,
         config.temperature,
         config.clutter_weight,
-    ).mean()
+    )
+    if state.map is not None:  # a point between the anchors is compared with its own texels
+        shown = state.map.sample(*surface_of(batch))
+        own = (found * shown).sum(1, keepdim=True) / config.temperature
+        logits = logits.scatter(1, anchor[:, None], own)
+    loss = functional.cross_entropy(logits, anchor)
     draw = torch_generator(config.seed, "background", state.step)
     cells = features.permute(0, 2, 3, 1)[batch.background]
     cells = cells[torch.randperm(len(cells), generator=draw)[:BACKGROUND_PER_STEP]]
@@ -203,18 +217,37 @@ def train_step(state: TrainState, data: TrainData, batch: Batch) -> tuple[float,
         [p for g in state.optimiser.param_groups for p in g["params"]], 2.0
     )
     state.optimiser.step()
-    _update_memory(state, found.detach(), anchor, cells.detach())
+    _update_memory(state, found.detach(), batch, cells.detach())
     state.step += 1
     with torch.no_grad():
         accuracy = anchor_accuracy(found.detach(), anchor, state)
     return float(loss.detach()), accuracy
 
 
-def _update_memory(state: TrainState, found: Tensor, anchor: Tensor, cells: Tensor) -> None:
+def texture_map(config: TrainConfig, template: Mesh) -> TextureMap:
+    """Return the UV map a run begins with."""
+    model = config.model
+    draw = torch_generator(config.seed, "texture map")
+    size = (model.texture_height, model.texture_width)
+    return TextureMap.initial(template, model.channels, size, draw)
+
+
+def surface_of(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return face and weights of all surface points of a batch."""
+    surface = batch.surface or ()
+    return torch.cat([s.face for s in surface]), torch.cat([s.bary for s in surface])
+
+
+def _update_memory(state: TrainState, found: Tensor, batch: Batch, cells: Tensor) -> None:
     config = state.config
     # early on everything seen so far is poor: forget faster
     momentum = min(config.momentum, 1 - 1 / (state.step + 2))
-    state.texture, _ = momentum_update(state.texture, found, anchor, momentum)
+    if state.map is None:
+        anchor = torch.cat(list(batch.anchor))
+        state.texture, _ = momentum_update(state.texture, found, anchor, momentum)
+    else:
+        state.map = state.map.updated(found, *surface_of(batch), momentum)
+        state.texture = state.map.at_vertices()
     state.queue = push(state.queue, cells[: CLUTTER_PER_VIEW * config.batch])
 
 

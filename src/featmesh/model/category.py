@@ -21,11 +21,13 @@ from featmesh.geometry.pose import Pose
 from featmesh.render.rasterize import rasterize
 from featmesh.render.shade import interpolate
 
+from .atlas import Atlas
 from .backbones import Backbone, build_backbone
 from .checkpoint import ModelFiles, save_model
 from .clutter import clutter_score
 from .config import DeformationConfig, ModelConfig
 from .deformation import Deformation, build_deformation
+from .texture_map import TextureMap
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class CategoryModel:
         hash: of the files it was loaded from; empty for a model in training.
         extra: what else the files say (metrics, data, licence notes).
         deformation: shape space, None for a model of the mean shape only.
+        texture_map: the UV map that ``texture`` was sampled from, where the model has one.
     """
 
     category: str
@@ -86,6 +89,7 @@ class CategoryModel:
     hash: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
     deformation: Deformation | None = None
+    texture_map: TextureMap | None = None
 
     @torch.no_grad()
     def extract(
@@ -172,6 +176,9 @@ class CategoryModel:
         if self.deformation is not None:
             shape = self.deformation.state_dict()
             tensors |= {f"deformation.{k}": v for k, v in shape.items()}
+        if self.texture_map is not None:
+            tensors["texture_map.texels"] = self.texture_map.texels.half()
+            tensors["texture_map.weight"] = self.texture_map.weight
         if self.template.uv is not None:
             tensors["template.uv"] = self.template.uv.float()
         save_model(
@@ -202,6 +209,7 @@ class CategoryModel:
         deformation = None
         if config.deformation is not None:
             deformation = _filled_deformation(config.deformation, template, t)
+        chart = _filled_map(config, template, t) if config.texture == "uv" else None
         threshold = files.extra.get("threshold")
         return cls(
             files.category,
@@ -214,6 +222,7 @@ class CategoryModel:
             files.hash,
             dict(files.extra),
             deformation,
+            chart,
         )
 
 
@@ -244,6 +253,17 @@ def _filled_deformation(
     except RuntimeError as error:  # parts or shapes that do not fit
         raise _unfit(str(error).splitlines()[-1].strip()) from error
     return deformation.requires_grad_(False).eval()
+
+
+def _filled_map(config: ModelConfig, template: Mesh, tensors: dict[str, Tensor]) -> TextureMap:
+    """Return the UV map of a model that has one."""
+    size = (config.texture_height, config.texture_width)
+    texels, weight = (tensors.get(f"texture_map.{k}") for k in ("texels", "weight"))
+    if texels is None or weight is None or template.uv is None:
+        raise _unfit("no UV map")
+    if tuple(texels.shape) != (*size, config.channels) or tuple(weight.shape) != size:
+        raise _unfit(f"a UV map of {tuple(texels.shape)}")
+    return TextureMap(Atlas.of(template, size), texels.float(), weight.float())
 
 
 def _unfit(got: str) -> CheckpointError:

@@ -46,5 +46,9 @@ class ModelConfig:
     """cluster centres that stand for everything that is not the object"""
     texture: TextureKind = "vertex"
     """a feature per vertex, a UV map of features, or the graph network's second output"""
+    texture_height: int = 96
+    """texels of a UV map"""
+    texture_width: int = 144
+    """texels"""
     deformation: DeformationConfig | None = None
     """shape space; none: the mean shape only"""
