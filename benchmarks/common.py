@@ -21,14 +21,17 @@ CAR_BACKGROUNDS = {13, 77, 107, 110, 137, 148, 162, 192, 236, 237, 298}
 CAR_NEGATIVES = {"bassoon", "crate", "fire_engine", "half_track"}
 
 
-def arguments(about: str, data: bool = True) -> argparse.Namespace:
-    """Return the options every script has."""
+def arguments(about: str, data: bool = True, furniture: bool = False) -> argparse.Namespace:
+    """Return the options every script has, and the folder of textured CADs where it is needed."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--data", type=Path, required=data, help="folder with the photos")
     parser.add_argument("--model", default="car", help="name of a bundled model, or its folder")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--limit", type=int, help="records or cases of each part: a quick try")
     parser.add_argument("--seed", type=int, default=0)
+    if furniture:
+        catalogues = Path("/usr/share/sweethome3d/furniture")  # of Debian's sweethome3d-furniture
+        parser.add_argument("--furniture", type=Path, default=catalogues)
     return parser.parse_args()
 
 

@@ -1,21 +1,33 @@
-"""Train the bundled car: template and rendered views from CADs, then features from both.
+"""Train the bundled car: features, then the shape space, then features on the objects' own shapes.
 
 python benchmarks/train_car.py --data DIR --furniture DIR --trunk lite0.safetensors --out runs/car
 
 DIR of --furniture holds the catalogues of Debian's sweethome3d-furniture; the trunk is written by
 benchmarks/import_trunk.py. Every stage that is done is kept: the same command goes on.
+
+1. Template and rendered views from redistributable CADs; features from them and labelled photos.
+2. Shape space from the apollo cars that may be learnt from; rendered views of those cars, painted.
+3. Shapes of the labelled photos' car models, found with 1 and 2; features again, on these shapes.
 """
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from apollo_cars import merged, painted, read_cars, registered, split, vote, write_off
 
+from featmesh import load
 from featmesh.learn.config import AugmentConfig, TrainConfig
+from featmesh.learn.model_shapes import model_shapes
+from featmesh.learn.model_shapes import write_shapes as write_shapes_file
 from featmesh.learn.session import train
+from featmesh.learn.shape_config import ShapeLearnConfig
+from featmesh.learn.shape_space import learn_shape
 from featmesh.views.cad import Cad, read_plain, read_sweethome3d
 from featmesh.views.generate import GenerateConfig, read_backgrounds, render_views
+from featmesh.views.record import read_views
 
 CATALOGUES = {
     "BlendSwap-CC-BY.sh3f": "ford focus",
@@ -34,13 +46,13 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=4000)
     options = parser.parse_args()
     cads = read_cads(options.furniture, options.data)
-    cad_folder = write_shapes(cads, options.out / "cad")
-    rendered = write_views(cads, options)
+    photos = str(options.data / "stanford_cars" / "train.json")
+    rendered = str(write_views(cads, options))
     config = TrainConfig(
-        views=(str(options.data / "stanford_cars" / "train.json"), str(rendered)),
-        out=str(options.out),
+        views=(photos, rendered),
+        out=str(options.out / "first"),
         exclude=WRONG_LABELS,
-        cad=str(cad_folder),
+        cad=str(write_shapes(cads, options.out / "cad")),
         trunk=str(options.trunk),
         backgrounds=str(options.data / "backgrounds"),
         background_exclude=tuple(f"image_{k:04d}.jpg" for k in CARS_IN_BACKGROUNDS),
@@ -49,7 +61,65 @@ def main() -> None:
         samples_per_epoch=6400,
         augment=AugmentConfig(occlude=0.35),
     )
-    raise SystemExit(train(config))
+    finish(train(config))
+    model = learn_space(options)
+    painted_views, own = write_painted(cads, options, model)
+    shapes = options.out / "shapes.safetensors"
+    if not shapes.is_file():
+        write_shapes_file(shapes, own | model_shapes(load(model), read_views(photos)))
+    last = replace(
+        config,
+        views=(photos, photos, rendered, str(painted_views)),
+        out=str(options.out),
+        start=model,
+        shapes=str(shapes),
+        near=0.05,
+        epochs=4,
+        samples_per_epoch=8000,
+        lr_head=1e-3,
+        lr_trunk=3e-4,
+        seed=1,
+    )
+    raise SystemExit(train(last))
+
+
+def finish(code: int) -> None:
+    """Leave where a stage was stopped."""
+    if code:
+        raise SystemExit(code)
+
+
+def learn_space(options: argparse.Namespace) -> str:
+    """Learn the shape space from the apollo cars; return the model that has it."""
+    out = options.out / "space"
+    write_off(options.data, out / "cad")
+    config = ShapeLearnConfig(
+        cad=str(out / "cad"),
+        out=str(out),
+        model=str(options.out / "first" / "models" / "car"),
+        size="shared",
+    )
+    finish(learn_shape(config))
+    return str(out / "models" / "car")
+
+
+def write_painted(
+    cads: list[Cad], options: argparse.Namespace, model: str
+) -> tuple[Path, dict[str, np.ndarray]]:
+    """Render the apollo cars, painted as textured CADs are; return views, and shapes by name."""
+    template, cars = load(model).template, read_cars(options.data)
+    learnt, _ = split(sorted(cars))
+    fits = {name: registered(template, cars[name]) for name in learnt}
+    materials = vote(template, cads)
+    painted_cads = [painted(name, cars[name], fits[name], materials) for name in learnt]
+    backgrounds = read_backgrounds(
+        options.data / "backgrounds", first_half=True, leave_out=CARS_IN_BACKGROUNDS
+    )
+    folder = options.out / "painted"
+    path = render_views(painted_cads, backgrounds, folder, 3000, 7, GenerateConfig(), workers=2)
+    shapes = {name: fit / float(cars[name].extent.norm()) for name, fit in fits.items()}
+    shapes |= {cad.name: registered(template, merged(cad)[0]) for cad in cads}
+    return path, shapes
 
 
 def read_cads(furniture: Path, data: Path) -> list[Cad]:

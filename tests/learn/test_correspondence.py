@@ -176,3 +176,30 @@ def test_views_from_a_file_have_their_names_and_files(tmp_path):
     pose = Pose(torch.from_numpy(view.R), torch.from_numpy(view.t))
     pixels, _ = view.camera.project(pose.apply(car_mesh().vertices))
     np.testing.assert_allclose(sample.anchors, pixels.numpy(), atol=1e-4)
+
+
+def test_an_object_of_known_shape_is_seen_in_that_shape():
+    """Anchors are projections of the object's own vertices, stretched as the record says."""
+    mesh, pose = car_mesh(), look(50, 10, 2, 2.5)
+    own = mesh.vertices.numpy() * [0.9, 1.05, 1.2] + 0.01
+    view = view_of(pose, model_name="tall", extras={"stretch": [1.0, 1.0, 1.1]})
+    sample = sample_of(view, mesh, {"tall": own})
+    points, _ = CAMERA.project(pose.apply(torch.from_numpy(own * [1.0, 1.0, 1.1])))
+    assert np.abs(sample.anchors - points.numpy()).max() < 1e-3
+    other = sample_of(replace(view, model_name="unknown"), mesh, {"tall": own})
+    mean, _ = CAMERA.project(pose.apply(mesh.vertices))
+    assert np.abs(other.anchors - mean.numpy()).max() < 1e-3
+
+
+def test_a_known_shape_fits_its_box_without_stretching():
+    """Without a camera the shape is laid into the box: the right one needs no change of height."""
+    mesh, pose = car_mesh(), look(70, 8, 0, 2.2)
+    own = mesh.vertices.numpy() * [1.0, 0.9, 1.3]
+    points, _ = CAMERA.project(pose.apply(torch.from_numpy(own)))
+    low, high = points.numpy().min(0), points.numpy().max(0)
+    view = view_of(pose, K=None, t=None, distance=2.2, box=(*low, *high), model_name="tall")
+    errors = {
+        name: np.abs(sample_of(view, mesh, shapes).anchors - points.numpy()).max()
+        for name, shapes in {"own": {"tall": own}, "mean": {}}.items()
+    }
+    assert errors["own"] < 1.0 < errors["mean"]

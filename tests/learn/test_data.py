@@ -9,6 +9,7 @@ import pytest
 import torch
 from fixtures import car_mesh, car_views
 from PIL import Image
+from safetensors.numpy import save_file
 
 from featmesh.errors import DatasetError
 from featmesh.learn.config import TrainConfig
@@ -186,3 +187,14 @@ def test_pictures_for_the_surroundings(folder, tmp_path, data):
     Image.fromarray(np.full((50, 70, 3), 7, np.uint8)).save(tmp_path / "wall.png")
     found = load_data(config_of(folder, backgrounds=str(tmp_path)), car_mesh())
     assert [p.shape for p in found.scenery.pictures] == [(50, 70, 3)]
+
+
+def test_shapes_of_another_template_are_refused(tmp_path):
+    car_views(tmp_path, 4)
+    save_file({"model 0": np.zeros((5, 3), np.float32)}, tmp_path / "shapes.safetensors")
+    config = TrainConfig(
+        views=(str(tmp_path / "views.json"),), out="", shapes=str(tmp_path / "shapes.safetensors")
+    )
+    with pytest.raises(DatasetError, match=r"expected shapes of \d+ vertices") as got:
+        load_data(config, car_mesh())
+    assert got.value.code == "E_DATA"

@@ -223,3 +223,19 @@ def test_beginning_twice_is_the_same(stuff, tmp_path):
     other = session.begin(config_of(stuff, tmp_path / "run", seed=1)).tensors()
     assert not torch.equal(one["texture"], other["texture"])
     assert not torch.equal(one["net.head.out.weight"], other["net.head.out.weight"])
+
+
+def test_a_trained_model_is_gone_on_with(stuff, whole, tmp_path):
+    """Network, texture and template come from the model; its shape space stays in it."""
+    trained = str(whole[1] / "models" / "car")
+    first = load(trained)
+    config = config_of(stuff, tmp_path / "more", start=trained, cad="")
+    state = session.begin(config)
+    assert torch.equal(state.texture, first.texture)
+    weights = first.backbone.state_dict()
+    assert all(torch.equal(v, weights[k]) for k, v in state.backbone.state_dict().items())
+    assert torch.equal(state.template.vertices, first.template.vertices)
+    assert any(p.requires_grad for p in state.backbone.parameters())
+    with pytest.raises(CheckpointError, match="of the configured network") as got:
+        session.begin(replace(config, model=replace(MODEL, channels=32)))
+    assert got.value.code == "E_CKPT_CONFIG"
