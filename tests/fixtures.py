@@ -130,6 +130,25 @@ def shaped_cells(latent: Tensor, pose: Pose, noise: float = 0.0, seed: int = 0) 
     return _seen(moved, pose, CELLS, noise, seed, 0.3)
 
 
+CAMERA_OF = Camera(390.0, 390.0, 168.0, 112.0, 224, 336)
+
+
+def shaped_picture(
+    latent: Tensor, pose: Pose, camera: Camera
+) -> tuple[np.ndarray, tuple[float, float, float, float]]:
+    """A "photo" of the painted car in another shape, each vertex in its own paint, and its box."""
+    model = shaped_model()
+    mesh = model.mesh(latent)
+    points = pose.apply(mesh.vertices)
+    fragments = rasterize(points[None], mesh.faces, camera)
+    colours = interpolate(paint(model.template), mesh.faces, fragments)[0].numpy()
+    covered = (fragments.face_id[0] >= 0).numpy()[..., None]
+    shown = np.where(covered, colours.round(), background((camera.height, camera.width), 0))
+    pixels, _ = camera.project(points)
+    low, high = pixels.amin(0).tolist(), pixels.amax(0).tolist()
+    return shown.clip(0, 255).astype(np.uint8), (low[0], low[1], high[0], high[1])
+
+
 def background(size: tuple[int, int], seed: int) -> np.ndarray:
     """A dark smooth picture (height, width, 3) with a little noise."""
     rng = generator(seed, "background")
