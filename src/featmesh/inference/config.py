@@ -42,12 +42,14 @@ class RefineConfig:
     """energy: object or clutter per cell (cosine), its squared form, or plain L2"""
     optimiser: Literal["adam", "descent"] = "adam"
     """Adam with NeMo's (.4, .6), or plain gradient descent"""
-    steps: int = 60
-    """of the optimiser; its rate falls to a fifth after each third"""
+    steps: int = 90
+    """of the optimiser"""
+    drops: tuple[float, ...] = (0.67,)
+    """shares of the steps after which the rate falls to a fifth; NeMo: each third"""
     lr: float = 0.05
     """radians, and fifths of the distance"""
     keep: int = 2
-    """starts that survive the first third"""
+    """starts that survive the first quarter"""
     polish: int = 5
     """Levenberg-Marquardt steps at the end"""
     background_cost: float = 1.0
@@ -74,6 +76,8 @@ class ShapeConfig:
 
     steps: int = 30
     """of the optimiser"""
+    drops: tuple[float, ...] = (0.33, 0.67)
+    """shares of the steps after which the rate falls to a fifth"""
     lr: float = 0.05
     """radians, fifths of the distance, and a quarter of a latent's standard deviation"""
     polish: int = 4
@@ -159,4 +163,6 @@ def nemo_config() -> EstimateConfig:
         starts=1,
         apart=0.0,
     )
-    return EstimateConfig(scan, RefineConfig(steps=300, keep=1, polish=0, proportions=False))
+    return EstimateConfig(
+        scan, RefineConfig(steps=300, drops=(1 / 3, 2 / 3), keep=1, polish=0, proportions=False)
+    )

@@ -84,6 +84,7 @@ class Schedule:
 
     optimiser: Literal["adam", "descent"]
     steps: int
+    drops: tuple[float, ...]
     lr: float
     keep: int
     polish: int
@@ -150,7 +151,8 @@ class Descent:
         now, best = start.pick(np.arange(n)), start.pick(np.arange(n))
         best.energy[:] = np.inf
         alive, m, v = np.arange(n), np.zeros((n, p)), np.zeros((n, p))
-        lr, thirds = c.lr, {c.steps // 3, 2 * c.steps // 3}
+        lr, drops = c.lr, {round(share * c.steps) for share in c.drops}
+        left = {c.steps // 10: max(c.keep, n // 2), c.steps // 4: c.keep}
         for k in range(c.steps + 1):
             step = self.evaluate(now, c.optimiser)
             now.energy = step.energy
@@ -159,12 +161,11 @@ class Descent:
             if k == c.steps:
                 break
             gradient = step.gradient
-            if k + 1 in thirds:
-                lr *= 0.2
-                if len(alive) > c.keep:
-                    order = np.argsort(best.energy[alive], kind="stable")[: c.keep]
-                    alive, now, gradient = alive[order], now.pick(order), gradient[order]
-                    m, v = m[order], v[order]
+            lr *= 0.2 if k + 1 in drops else 1.0
+            if len(alive) > left.get(k + 1, n):
+                order = np.argsort(best.energy[alive], kind="stable")[: left[k + 1]]
+                alive, now, gradient = alive[order], now.pick(order), gradient[order]
+                m, v = m[order], v[order]
             if c.optimiser == "adam":
                 m = BETAS[0] * m + (1 - BETAS[0]) * gradient
                 v = BETAS[1] * v + (1 - BETAS[1]) * gradient**2

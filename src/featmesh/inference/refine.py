@@ -1,11 +1,12 @@
 """Render-and-compare: pose, then shape, descend until the rendered features explain the photo.
 
-The pose stage moves all starts together; after a third the best few go on, and
-Levenberg-Marquardt settles the last digits. What is not of interest but would bend the pose goes
-with it, held by priors: the focal length where it is unknown, and the object's proportions. The
-shape stage takes the best pose on and frees the latent code; there moving outlines pull too, and a
-covered cell that shows something else has its price, or nothing would keep the outline from
-reaching over the background. It counts only if the energy falls (spec 6.1; schedule ours).
+The pose stage moves all starts together; after a tenth of the steps the better half goes on, after
+a quarter the best few, and Levenberg-Marquardt settles the last digits. What is not of interest but
+would bend the pose goes with it, held by priors: the focal length where it is unknown, and the
+object's proportions. The shape stage takes the best pose on and frees the latent code; there moving
+outlines pull too, and a covered cell that shows something else has its price, or nothing would keep
+the outline from reaching over the background. It counts only if the energy falls (spec 6.1;
+schedule ours).
 """
 
 from collections.abc import Callable
@@ -85,7 +86,7 @@ def render_and_compare(
         MovingSurface(model, False),
         np.array([True] * 6 + [free_zoom] + [c.proportions] * 3),
         c.prior_weight / np.array([c.zoom_prior, *c.stretch_prior]) ** 2,
-        Schedule(c.optimiser, c.steps, c.lr, c.keep, c.polish),
+        Schedule(c.optimiser, c.steps, c.drops, c.lr, c.keep, c.polish),
         on_step,
     )
     n = len(start.R)
@@ -125,7 +126,7 @@ def fit_shape(
             [c.pose] * 6 + [free_zoom and c.pose] + [c.proportions] * 3 + [True] * surface.latents
         ),
         c.prior_weight / sigma**2,
-        Schedule("adam", c.steps, c.lr, 1, c.polish),
+        Schedule("adam", c.steps, c.drops, c.lr, 1, c.polish),
         on_step,
         "shape-",
     )
