@@ -9,10 +9,11 @@ from fixtures import car_mesh
 from torch.nn import functional
 
 from featmesh.errors import DatasetError, FeatmeshError
+from featmesh.geometry.template import mirror_index
 from featmesh.learn import shape_space
 from featmesh.learn.shape_config import ShapeLearnConfig
 from featmesh.learn.shape_space import learn_shape, read_cads
-from featmesh.learn.shape_training import ShapeState, Trainer, principal, standardise
+from featmesh.learn.shape_training import ShapeState, Trainer, principal, standardise, wobbled
 from featmesh.model.backbones import build_backbone
 from featmesh.model.category import CategoryModel
 from featmesh.model.checkpoint import load
@@ -187,6 +188,21 @@ def test_learning_starts_at_the_principal_components(kind):
     with torch.no_grad():
         said = deformation(codes.float()).double()
     assert float((said - moved).norm(dim=2).mean()) < 0.05 * float(moved.norm(dim=2).mean())
+
+
+def test_copies_wobble_smoothly_and_alike_on_both_sides():
+    template = car_mesh()
+    moved = 0.02 * template.vertices[None]
+    learn = ShapeLearnConfig("", "", copies=20, wobble=0.006, wobble_reach=0.25)
+    wobble = wobbled(template, moved, learn) - moved
+    assert wobble.shape == (20, *template.vertices.shape)
+    mirror = mirror_index(template)
+    flip = torch.tensor([-1.0, 1.0, 1.0])
+    torch.testing.assert_close(wobble[:, mirror], wobble * flip, atol=1e-12, rtol=0)
+    assert float(wobble[..., 1:].square().mean().sqrt()) == pytest.approx(0.006, rel=0.4)
+    one, two = template.faces[:, :2].T
+    assert float((wobble[:, one] - wobble[:, two]).norm(dim=2).mean()) < 0.003
+    assert torch.equal(wobbled(template, moved, learn) - moved, wobble)
 
 
 def test_standard_codes_say_the_same_shapes():

@@ -19,7 +19,6 @@ from featmesh.geometry.mesh import Mesh
 from .config import DeformationConfig, DeformationKind
 
 MIRROR = (-1.0, 1.0, 1.0)
-START = 0.02  # of the code against the places, in the hidden layers
 RIDGE = 1e-4  # of the hidden features' mean square
 AFFINE = 6  # outputs per vertex: v' = (1 + s) v + t
 
@@ -87,7 +86,7 @@ class FieldDeformation(Deformation):
     """A neural field: Fourier features of a place and the code give its affine move (ours).
 
     ``h' = h + act(h W + z C)``. The code enters every hidden layer and weighs the outputs of the
-    last one, which is 0 at first.
+    last one; both are 0 at first, so that learning starts linear.
     """
 
     waves: Tensor
@@ -100,7 +99,7 @@ class FieldDeformation(Deformation):
         self.hidden = nn.ModuleList(
             nn.Linear(config.width, config.width) for _ in range(config.layers)
         )
-        self.codes = nn.Parameter(_codes(config))
+        self.codes = nn.Parameter(torch.zeros(config.layers, config.width, config.latents))
         self.last = nn.Parameter(torch.zeros(1 + config.latents, AFFINE, config.width))
 
     def displace(self, latent: Float[Tensor, "b d"]) -> Float[Tensor, "b p 3"]:
@@ -174,7 +173,7 @@ class GraphDeformation(Deformation):
         self.entry = nn.Linear(waves.shape[1], width)
         self.own = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
         self.other = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(layers))
-        self.codes = nn.Parameter(_codes(config))
+        self.codes = nn.Parameter(torch.zeros(layers, width, config.latents))
         self.last = nn.Parameter(torch.zeros(1 + config.latents, AFFINE, width))
         self.paint: nn.Sequential | None = None
         if channels is not None:
@@ -297,12 +296,6 @@ def fourier(places: Float[Tensor, "p 3"], octaves: int) -> Float[Tensor, "p c"]:
     rates = math.pi * 2.0 ** torch.arange(octaves).to(places)
     angle = (places[:, :, None] * rates).flatten(1)
     return torch.cat([places, angle.sin(), angle.cos()], 1)
-
-
-def _codes(config: DeformationConfig) -> Tensor:
-    """Return how the code enters each layer at first: little, so that learning starts linear."""
-    bound = START / math.sqrt(config.latents)
-    return torch.zeros(config.layers, config.width, config.latents).uniform_(-bound, bound)
 
 
 def _regressed(
