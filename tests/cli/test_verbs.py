@@ -236,3 +236,16 @@ def test_doctor_tells_and_its_code_says_whether_it_works(
     monkeypatch.setattr(doctor, "examine", lambda: checks[:1])
     assert execute(["doctor", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["ok"] is True
+
+
+def test_a_shape_space_learnt_without_a_model_can_be_looked_at(tmp_path: Path, capsys) -> None:
+    from fixtures import shaped_model
+
+    from featmesh.model.shape_folder import ShapeSpace
+
+    model = shaped_model()
+    ShapeSpace("car", model.template, model.deformation).save(tmp_path / "space")
+    words = [str(tmp_path / "space"), "--out", str(tmp_path / "out"), "--directions", "1"]
+    assert execute(["shape-space", *words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["latents"] == 3
+    assert (tmp_path / "out" / "shape-space.png").is_file()

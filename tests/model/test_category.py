@@ -207,3 +207,12 @@ def test_a_picture_of_the_model_has_the_features_it_renders():
     cosine = (seen.features * drawn).sum(-1)[inner]
     assert float(cosine.mean()) > 0.97
     assert float(seen.clutter[inner].mean()) < 0.5 < float(seen.clutter[~covered].mean())
+
+
+def test_a_graph_network_that_paints_is_saved_with_its_brush(untrained, tmp_path):
+    config = DeformationConfig(kind="gcn", latents=3, width=16, layers=2)
+    space = build_deformation(config, untrained.template, channels=SMALL.channels)
+    own = replace(untrained, config=replace(SMALL, deformation=config), deformation=space)
+    own.save(str(tmp_path / "models" / "car"))
+    back = load(str(tmp_path / "models" / "car")).deformation
+    assert torch.allclose(back.texture(), space.texture().detach(), atol=1e-6)

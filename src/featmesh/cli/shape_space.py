@@ -45,11 +45,16 @@ def run(arguments: Arguments) -> int:
         )
     from featmesh.apps.shape_space import show, survey, write_shape_space
     from featmesh.model.checkpoint import load
+    from featmesh.model.shape_folder import MANIFEST, ShapeSpace
 
     name = arguments.name or arguments.model or "car"
-    model = load(name)
-    space = model.shape_space("shape-space")
-    found = survey(space, model.mesh(), arguments.directions)
+    if (Path(name) / MANIFEST).is_file():  # what learn-shape writes where no model is given
+        alone = ShapeSpace.read(name)
+        space, mean = alone.deformation, alone.template
+    else:
+        model = load(name)
+        space, mean = model.shape_space("shape-space"), model.mesh()
+    found = survey(space, mean, arguments.directions)
     view = math.radians(arguments.azimuth), math.radians(arguments.elevation)
     files = write_shape_space(found, space, arguments.out, view)
     if arguments.json:

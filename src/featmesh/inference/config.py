@@ -90,6 +90,9 @@ class ShapeConfig:
     """similarity that it costs to call a covered cell occluded"""
     edge: float = 0.3
     """how much more a cell on an outline resembles the object than clutter"""
+    whole: float = 0.85
+    """visible share from which the object counts as seen whole; below it neither price nor edge
+    counts and outlines do not pull: they may be the occluder's"""
     pose: bool = True
     """whether the pose goes on moving with the shape"""
     proportions: bool = True

@@ -5,8 +5,8 @@ a quarter the best few, and Levenberg-Marquardt settles the last digits. What is
 would bend the pose goes with it, held by priors: the focal length where it is unknown, and the
 object's proportions. The shape stage takes the best pose on and frees the latent code; there moving
 outlines pull too, and a covered cell that shows something else has its price, or nothing would keep
-the outline from reaching over the background. It counts only if the energy falls (spec 6.1;
-schedule ours).
+the outline from reaching over the background; unless much of the object is hidden, for an outline
+may then be the occluder's. It counts only if the energy falls (spec 6.1; schedule ours).
 """
 
 from collections.abc import Callable
@@ -115,12 +115,13 @@ def fit_shape(
         on_step: told every step.
     """
     c = config or ShapeConfig()
-    cells = finer(feature_map, c.samples)
-    comparison = Comparison(cells, model.mesh(), model.texture, price=c.price, edge=c.edge)
+    cells, whole = finer(feature_map, c.samples), bool(found.visible[0] >= c.whole)
+    price, edge = (c.price, c.edge) if whole else (0.0, 0.0)
+    comparison = Comparison(cells, model.mesh(), model.texture, price=price, edge=edge)
     surface = MovingSurface(model, True)
     sigma = np.array([c.zoom_prior, *c.stretch_prior, *[c.latent_prior] * surface.latents])
     descent = Descent(
-        FusedEnergy(comparison, outline=c.outline),
+        FusedEnergy(comparison, outline=c.outline and whole),
         surface,
         np.array(
             [c.pose] * 6 + [free_zoom and c.pose] + [c.proportions] * 3 + [True] * surface.latents

@@ -49,7 +49,7 @@ def train(config: TrainConfig) -> int:
         FeatmeshError: E_LOCKED, E_DISK_FULL, E_CONFIG, E_NONFINITE.
     """
     folder = Path(config.out)
-    with RunLock(folder), _deterministic(config.threads), _stoppable() as stopped:
+    with RunLock(folder), deterministic(config.threads), stoppable() as stopped:
         steps = Steps(folder)
         state = begin(config)
         data = load_data(config, state.template)
@@ -225,7 +225,7 @@ class _Log:
 
 
 @contextmanager
-def _deterministic(threads: int) -> Iterator[None]:
+def deterministic(threads: int) -> Iterator[None]:
     """Let torch compute the same bits each time, on ``threads`` cores; undone afterwards."""
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     if threads:
@@ -239,7 +239,7 @@ def _deterministic(threads: int) -> Iterator[None]:
 
 
 @contextmanager
-def _stoppable() -> Iterator[list[int]]:
+def stoppable() -> Iterator[list[int]]:
     """Turn the first Ctrl-C or SIGTERM into a wish to stop; the second one acts at once."""
     wish: list[int] = []
     codes = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}

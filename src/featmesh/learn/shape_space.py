@@ -29,7 +29,7 @@ from featmesh.store import RunLock, Steps, read_tensors, write_json_atomic, writ
 from featmesh.views.cads import read_cad_folder
 
 from .register import Surface, outer_surface, register
-from .session import _deterministic, _stoppable
+from .session import deterministic, stoppable
 from .shape_config import ShapeLearnConfig
 from .shape_fit import fit_latent
 from .shape_training import Example, ShapeState, run, standardise
@@ -67,7 +67,7 @@ def learn_shape(config: ShapeLearnConfig) -> int:
         FeatmeshError: E_LOCKED, E_DISK_FULL, E_CONFIG (the run folder is another run's).
     """
     folder = Path(config.out)
-    with RunLock(folder), _deterministic(config.threads), _stoppable() as stopped:
+    with RunLock(folder), deterministic(config.threads), stoppable() as stopped:
         cads = read_cads(config)
         base = load(config.model) if config.model else None
         template = base.template if base else _wrapped(config, cads)

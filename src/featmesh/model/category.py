@@ -208,7 +208,7 @@ class CategoryModel:
             raise _unfit(f"texture {tuple(texture.shape)} for {len(vertices)} vertices")
         deformation = None
         if config.deformation is not None:
-            deformation = _filled_deformation(config.deformation, template, t)
+            deformation = _filled_deformation(config, template, t)
         chart = _filled_map(config, template, t) if config.texture == "uv" else None
         threshold = files.extra.get("threshold")
         return cls(
@@ -243,10 +243,12 @@ def _fill(backbone: Backbone, files: ModelFiles) -> None:
 
 
 def _filled_deformation(
-    config: DeformationConfig, template: Mesh, tensors: dict[str, Tensor]
+    config: ModelConfig, template: Mesh, tensors: dict[str, Tensor]
 ) -> Deformation:
     """Return the shape space with its weights, ready to be asked."""
-    deformation = build_deformation(config, template)
+    paints = any(name.startswith("deformation.paint.") for name in tensors)
+    own = config.deformation or DeformationConfig()
+    deformation = build_deformation(own, template, config.channels if paints else None)
     state = {k[12:]: v for k, v in tensors.items() if k.startswith("deformation.")}
     try:
         deformation.load_state_dict(state)
