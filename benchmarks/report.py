@@ -42,6 +42,9 @@ CLAIMS: tuple[tuple[str, str, str, str], ...] = (
     ("cases solved, ours less the best of NeMo's", V, "total/solved_more", ">= 0"),
     ("`featmesh --help`, s", S, "start/help", "< .5"),
     ("`import featmesh`, s", S, "start/import", "< .5"),
+    ("apollo cars not seen, best fit over z = 0: field", C, "ways/field/ratio", "<= .42"),
+    ("the same: graph network", C, "ways/gcn/ratio", ""),
+    ("the same: PCA", C, "ways/pca/ratio", ""),
     (
         "one rendered picture, pose known: Chamfer over the mean's",
         P,

@@ -17,8 +17,7 @@ from PIL import Image
 from featmesh.apps.shape_space import PICTURE, survey, write_shape_space
 from featmesh.draws import generator
 from featmesh.evaluate.shape_metrics import chamfer
-from featmesh.geometry.mesh import Mesh
-from featmesh.geometry.mesh import read_mesh
+from featmesh.geometry.mesh import Mesh, read_mesh
 from featmesh.geometry.solid import outer_points
 from featmesh.learn.shape_config import ShapeLearnConfig
 from featmesh.learn.shape_fit import fit_latent

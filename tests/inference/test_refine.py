@@ -153,12 +153,12 @@ def test_an_observer_sees_every_step():
     cells = cells_of(pose, noise=0.3)
     seen = []
     config = RefineConfig(steps=30, keep=2, polish=4)
-    start = starts(*(nudged(pose, 8 + k, k) for k in range(5)))
+    start = starts(*(nudged(pose, 8 + k, k) for k in range(6)))
     found = render_and_compare(cells, car_model(), start, False, config, seen.append)
     assert [s.step for s in seen] == list(range(len(seen)))
     stages = [s.stage for s in seen]
     assert stages == ["adam"] * 31 + ["polish"] * 5
-    assert [len(s.energy) for s in seen] == [5] * 10 + [2] * 26
+    assert [len(s.energy) for s in seen] == [6] * 3 + [3] * 4 + [2] * 29  # a half, then two
     np.testing.assert_array_equal(seen[0].R, start.R)
     np.testing.assert_allclose(seen[0].energy, energy_at(cells, start), atol=1e-12)
     assert min(float(s.energy.min()) for s in seen) == pytest.approx(found.energy[0], abs=1e-12)
