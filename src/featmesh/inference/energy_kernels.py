@@ -39,10 +39,13 @@ _compiled = numba.njit(
 
 
 class Surface(NamedTuple):
-    """The surface of each of b poses' objects: where its vertices are and how latents move them."""
+    """The surface of each of b poses' objects, or one of them all: vertices, how latents move them.
 
-    vertices: np.ndarray  # float64 (b, V, 3), object frame, before the stretch
-    basis: np.ndarray  # float64 (b, k, V, 3), derivative of the vertices
+    Contiguous always: another layout is other machine code, whose sums round differently.
+    """
+
+    vertices: np.ndarray  # float64 (b or 1, V, 3), object frame, before the stretch
+    basis: np.ndarray  # float64 (b or 1, k, V, 3), derivative of the vertices
 
 
 class Scene(NamedTuple):
@@ -82,11 +85,12 @@ def evaluate_poses(scene, surface, poses, scratch, sums, moments):
     parameters = moments.shape[1]
     for b in range(moments.shape[0]):
         pose = (poses[0][b], poses[1][b], poses[2][b], poses[3][b])
-        window = _project(scene, surface.vertices[b], pose, scratch)
+        own = min(b, surface.vertices.shape[0] - 1)  # one surface for all, or one each
+        window = _project(scene, surface.vertices[own], pose, scratch)
         cover_one(scratch.pixels, scene.faces, True, scratch.face_id, scratch.inverse_depth)
-        _accumulate(scene, surface.basis[b], pose, scratch, window, sums[b], moments[b])
+        _accumulate(scene, surface.basis[own], pose, scratch, window, sums[b], moments[b])
         if scene.outline > 0:
-            _pull_outline(scene, surface.basis[b], pose, scratch, window, moments[b])
+            _pull_outline(scene, surface.basis[own], pose, scratch, window, moments[b])
         for i in range(parameters):
             for j in range(i):
                 moments[b, i, j] = moments[b, j, i]

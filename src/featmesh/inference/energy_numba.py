@@ -113,7 +113,7 @@ class FusedEnergy:
         """
         zoom = np.ones(len(R)) if log_zoom is None else np.exp(log_zoom)
         stretch = np.ones((len(R), 3)) if log_stretch is None else np.exp(log_stretch)
-        surface = surface or self._rigid(len(R))
+        surface = surface or Surface(self._vertices[None], np.zeros((1, 0, 1, 3)))
         p = POSE + surface.basis.shape[1]
         sums, moments = np.zeros((len(R), _SUMS)), np.zeros((len(R), p, p + 1))
         poses = np.ascontiguousarray(R), np.ascontiguousarray(t), zoom, stretch
@@ -148,13 +148,6 @@ class FusedEnergy:
     def visible(self, pose: Pose, log_zoom: float = 0.0) -> Bool[np.ndarray, "h w"]:
         """Return where the object is seen: covered and s > c, inside the photo."""
         return self.score_map(pose, log_zoom) > 0
-
-    def _rigid(self, count: int) -> Surface:
-        """Return the mesh as the surface of each pose, without latents."""
-        return Surface(
-            np.broadcast_to(self._vertices, (count, *self._vertices.shape)),
-            np.zeros((count, 0, 1, 3)),
-        )
 
     def _scratch(self, p: int) -> Scratch:
         shape, vertices = self._scene.valid.shape, len(self._vertices)

@@ -24,7 +24,7 @@ class MovingSurface:
     """
 
     def __init__(self, model: CategoryModel, moves: bool) -> None:
-        self._mean = model.template.vertices.double().numpy()
+        self._mean = np.ascontiguousarray(model.template.vertices.double().numpy())
         self._deformation = model.deformation if moves else None
         self._known: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
@@ -36,8 +36,7 @@ class MovingSurface:
     def at(self, latent: Float64[np.ndarray, "n k"]) -> Surface:
         """Return vertices and derivative of each code."""
         if not self.latents:
-            vertices = np.broadcast_to(self._mean, (len(latent), *self._mean.shape))
-            return Surface(vertices, np.zeros((len(latent), 0, 1, 3)))
+            return Surface(self._mean[None], np.zeros((1, 0, 1, 3)))
         near = [self._nearest(z) for z in latent]
         basis = np.stack([b for _, _, b in near])
         moved = [v + np.tensordot(z - z0, b, 1) for z, (z0, v, b) in zip(latent, near, strict=True)]
@@ -49,7 +48,7 @@ class MovingSurface:
             return self.at(latent)
         with torch.no_grad():
             moved = self._deformation(torch.from_numpy(latent).float()).double().numpy()
-        return Surface(self._mean + moved, np.zeros((len(latent), 0, 1, 3)))
+        return Surface(self._mean + moved, np.zeros((1, 0, 1, 3)))
 
     def _nearest(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the nearest code whose derivative is known, its vertices and that derivative."""
