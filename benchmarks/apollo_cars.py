@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from output import write_off
 from scipy.spatial import cKDTree
 
 from featmesh.draws import generator
@@ -52,16 +53,11 @@ def split(names: list[str]) -> tuple[list[str], list[str]]:
     return [n for n in names if n not in reported], reported
 
 
-def write_off(data: Path, folder: Path) -> None:
+def write_learnt(cars: dict[str, Mesh], folder: Path) -> None:
     """Write the cars that are learnt from as OFF files, metres."""
-    cars = read_cars(data)
     folder.mkdir(parents=True, exist_ok=True)
     for name in split(sorted(cars))[0]:
-        vertices, faces = cars[name].vertices.tolist(), cars[name].faces.tolist()
-        lines = ["OFF", f"{len(vertices)} {len(faces)} 0"]
-        lines += [f"{x:.6f} {y:.6f} {z:.6f}" for x, y, z in vertices]
-        lines += [f"3 {a} {b} {c}" for a, b, c in faces]
-        (folder / f"{name}.off").write_text("\n".join(lines) + "\n")
+        write_off(folder / f"{name}.off", cars[name], ".6f")
 
 
 def object_unit(cars: dict[str, Mesh]) -> float:

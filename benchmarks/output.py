@@ -1,4 +1,4 @@
-"""What the benchmark scripts write: JSON with the machine it was measured on, and tables."""
+"""What the benchmark scripts write: JSON with the machine it was measured on, tables, meshes."""
 
 import argparse
 import json
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 import featmesh
+from featmesh.geometry.mesh import Mesh
 from featmesh.paths import write_whole
 
 Table = dict[str, Any]
@@ -91,3 +92,11 @@ def cell(value: Any) -> str:
     if not isinstance(value, float):
         return str(value)
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def write_off(path: Path, mesh: Mesh, digits: str = ".9g") -> None:
+    """Write a mesh as an OFF file; ``digits`` is the format of a coordinate."""
+    lines = ["OFF", f"{len(mesh.vertices)} {len(mesh.faces)} 0"]
+    lines += [" ".join(f"{x:{digits}}" for x in row) for row in mesh.vertices.tolist()]
+    lines += [f"3 {a} {b} {c}" for a, b, c in mesh.faces.tolist()]
+    path.write_text("\n".join(lines) + "\n")

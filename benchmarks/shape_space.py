@@ -15,17 +15,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from apollo_cars import object_unit, read_cars, split
+from apollo_cars import object_unit, read_cars, split, write_learnt
 from output import Table, save, table
 
 from featmesh import load
 from featmesh.draws import generator
-from featmesh.evaluate.shape_metrics import chamfer, f_score, volume_iou
+from featmesh.evaluate.shape_metrics import chamfer, f_score, flipped_faces, volume_iou
 from featmesh.geometry.mesh import Mesh
 from featmesh.geometry.solid import outer_points
 from featmesh.learn.shape_config import ShapeLearnConfig
 from featmesh.learn.shape_fit import fit_latent
-from featmesh.learn.shape_space import flipped_faces, learn_shape
+from featmesh.learn.shape_space import learn_shape
 from featmesh.model.config import DeformationConfig, DeformationKind
 
 POINTS = 10_000
@@ -60,16 +60,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=int, help="reported cars: a quick try")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
-
-
-def write_cads(cars: dict[str, Mesh], folder: Path) -> None:
-    """Write cars as OFF files, metres."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, mesh in cars.items():
-        rows = ["OFF", f"{len(mesh.vertices)} {len(mesh.faces)} 0"]
-        rows += [f"{x:.6f} {y:.6f} {z:.6f}" for x, y, z in mesh.vertices.tolist()]
-        rows += [f"3 {a} {b} {c}" for a, b, c in mesh.faces.tolist()]
-        (folder / f"{name}.off").write_text("\n".join(rows) + "\n")
 
 
 def learned(args: argparse.Namespace, kind: DeformationKind) -> Any:
@@ -198,7 +188,7 @@ def main() -> None:
     args = arguments()
     cars = read_cars(args.data)
     names = split(sorted(cars))[0]
-    write_cads({name: cars[name] for name in names}, args.run / "cad")
+    write_learnt(cars, args.run / "cad")
     unit = object_unit(cars)
     training = [cars[n].with_vertices(cars[n].vertices / unit) for n in names]
     asked = reported(cars, unit, args.seed)[: args.limit]

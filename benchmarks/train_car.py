@@ -16,7 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from apollo_cars import merged, painted, read_cars, registered, split, vote, write_off
+from apollo_cars import merged, painted, read_cars, registered, split, vote, write_learnt
+from output import write_off
 
 from featmesh import load
 from featmesh.learn.config import AugmentConfig, TrainConfig
@@ -92,7 +93,7 @@ def finish(code: int) -> None:
 def learn_space(options: argparse.Namespace) -> str:
     """Learn the shape space from the apollo cars; return the model that has it."""
     out = options.out / "space"
-    write_off(options.data, out / "cad")
+    write_learnt(read_cars(options.data), out / "cad")
     config = ShapeLearnConfig(
         cad=str(out / "cad"),
         out=str(out),
@@ -132,13 +133,7 @@ def write_shapes(cads: list[Cad], folder: Path) -> Path:
     """Write the CADs' shapes as OFF files, from which training fits the template."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, cad in enumerate(cads):
-        starts = np.cumsum([0, *(len(p.vertices) for p in cad.parts)])
-        vertices = np.concatenate([p.vertices for p in cad.parts])
-        faces = np.concatenate([p.faces + k for p, k in zip(cad.parts, starts, strict=False)])
-        lines = ["OFF", f"{len(vertices)} {len(faces)} 0"]
-        lines += [f"{x:.9g} {y:.9g} {z:.9g}" for x, y, z in vertices.tolist()]
-        lines += [f"3 {a} {b} {c}" for a, b, c in faces.tolist()]
-        (folder / f"{number:02d}.off").write_text("\n".join(lines) + "\n")
+        write_off(folder / f"{number:02d}.off", merged(cad)[0])
     return folder
 
 

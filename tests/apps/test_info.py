@@ -3,10 +3,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from fixtures import shaped_model
 
 from featmesh.apps.info import describe_model, info_text
 from featmesh.errors import CheckpointError
 from featmesh.model.checkpoint import save_model
+from featmesh.model.shape_folder import ShapeSpace
 
 
 @pytest.fixture
@@ -61,3 +63,32 @@ def test_a_changed_file_is_refused(model: Path) -> None:
         file.write(b"\x01")
     with pytest.raises(CheckpointError, match="E_CKPT_HASH"):
         describe_model(model)
+
+
+def test_a_shape_space_without_a_network_is_told(tmp_path: Path) -> None:
+    model, folder = shaped_model(), tmp_path / "cars"
+    space = ShapeSpace("car", model.template, model.deformation, {"shape": {"unit": 4.5}})
+    space.save(folder)
+    facts = describe_model(folder)
+    assert facts == describe_model(folder / "shape.json")
+    assert (facts["name"], facts["category"], facts["hash"]) == ("cars", "car", None)
+    learnt = sum(t.numel() for t in model.deformation.state_dict().values())
+    kind = model.deformation.config.kind
+    assert facts["shape_space"] == {"kind": kind, "latents": 3, "numbers": learnt}
+    assert facts["tensors"]["template.vertices"] == model.template.vertices.numel()
+    assert [file["name"] for file in facts["files"]] == ["shape.json", "shape.safetensors"]
+    assert facts["stated"] == {"shape": {"unit": 4.5}}
+    json.dumps(facts, allow_nan=False)
+    text = info_text(facts)
+    for shown in ("# cars", "a shape space without a network", f"shape   {kind}, 3 latents"):
+        assert shown in text
+
+
+def test_a_changed_shape_space_is_refused(tmp_path: Path) -> None:
+    model = shaped_model()
+    ShapeSpace("car", model.template, model.deformation).save(tmp_path)
+    with open(tmp_path / "shape.safetensors", "r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x01")
+    with pytest.raises(CheckpointError, match="E_CKPT_HASH"):
+        describe_model(tmp_path)

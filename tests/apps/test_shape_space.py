@@ -9,14 +9,8 @@ from fixtures import car_mesh
 from PIL import Image
 from torch import Tensor
 
-from featmesh.apps.shape_space import (
-    dimensions,
-    flipped_share,
-    shape_at,
-    show,
-    survey,
-    write_shape_space,
-)
+from featmesh.apps.shape_space import shape_at, show, survey, write_shape_space
+from featmesh.evaluate.shape_metrics import dimensions
 from featmesh.geometry.mesh import Mesh
 from featmesh.model.config import DeformationConfig
 from featmesh.model.deformation import Deformation
@@ -87,11 +81,6 @@ def test_no_more_directions_than_latents(mean: Mesh) -> None:
 
 def test_the_code_zero_is_the_mean(mean: Mesh) -> None:
     assert torch.equal(shape_at(Toy(mean), mean, torch.zeros(5)).vertices, mean.vertices)
-
-
-def test_faces_turned_over_are_counted(mean: Mesh) -> None:
-    assert flipped_share(mean, mean) == 0
-    assert flipped_share(mean, Mesh(mean.vertices, mean.faces.flip(1))) == 1
 
 
 def test_picture_table_and_meshes_are_written(

@@ -8,7 +8,7 @@ import torch
 
 from featmesh.draws import generator
 from featmesh.errors import InputError
-from featmesh.evaluate.shape_metrics import chamfer, dimensions, f_score, volume_iou
+from featmesh.evaluate.shape_metrics import chamfer, dimensions, f_score, flipped_faces, volume_iou
 from featmesh.geometry.mesh import Mesh
 from featmesh.geometry.template import cuboid
 
@@ -130,3 +130,9 @@ def test_dimensions_are_length_width_height():
     assert dimensions(mesh) == pytest.approx((0.8, 0.4, 0.3))
     stray = Mesh(torch.cat([mesh.vertices, torch.full((1, 3), 99.0, dtype=D)]), mesh.faces)
     np.testing.assert_allclose(dimensions(stray), dimensions(mesh))
+
+
+def test_faces_turned_over_are_counted():
+    mesh = box((0.4, 0.8, 0.3))
+    assert flipped_faces(mesh, mesh) == 0
+    assert flipped_faces(mesh, Mesh(mesh.vertices, mesh.faces.flip(1))) == 1

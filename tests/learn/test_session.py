@@ -27,15 +27,6 @@ from featmesh.store import RunLock, Steps
 MODEL = ModelConfig(channels=16, width=16, crop_height=64, crop_width=64, clutter_centres=4)
 
 
-@pytest.fixture(autouse=True)
-def _as_before():
-    """A run sets torch's threads and its determinism for the whole process."""
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(strict)
-
-
 @pytest.fixture(scope="module")
 def stuff(tmp_path_factory):
     """Views, a template, a trunk, backgrounds: all that a run is begun with."""

@@ -24,15 +24,6 @@ from featmesh.model.shape_folder import ShapeSpace
 STRETCHES = ((1.0, 1.0, 1.0), (1.1, 0.95, 1.1), (0.95, 1.05, 0.8), (1.0, 1.1, 1.2))
 
 
-@pytest.fixture(autouse=True)
-def _as_before():
-    """A run sets torch's threads and its determinism for the whole process."""
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(strict)
-
-
 def off(mesh):
     rows = ["OFF", f"{len(mesh.vertices)} {len(mesh.faces)} 0"]
     rows += [f"{x} {y} {z}" for x, y, z in mesh.vertices.tolist()]

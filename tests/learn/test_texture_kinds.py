@@ -32,14 +32,6 @@ MODEL = ModelConfig(
 )
 
 
-@pytest.fixture(autouse=True)
-def _as_before():
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(strict)
-
-
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     folder = tmp_path_factory.mktemp("views")

@@ -7,9 +7,10 @@ import torch
 from fixtures import car_mesh
 
 from featmesh.errors import CheckpointError
+from featmesh.model.checkpoint import load
 from featmesh.model.config import DeformationConfig
 from featmesh.model.deformation import build_deformation
-from featmesh.model.shape_folder import ShapeSpace
+from featmesh.model.shape_folder import ShapeSpace, find_shape_space
 
 
 @pytest.fixture
@@ -52,3 +53,19 @@ def test_sizes_that_do_not_fit_are_refused(space, tmp_path):
     with pytest.raises(CheckpointError, match="fit the configuration") as raised:
         ShapeSpace.read(tmp_path)
     assert raised.value.code == "E_CKPT_CONFIG"
+
+
+def test_the_folder_is_found_from_its_file_too(space, tmp_path):
+    space.save(tmp_path)
+    assert find_shape_space(tmp_path) == find_shape_space(str(tmp_path / "shape.json")) == tmp_path
+    assert find_shape_space(tmp_path / "elsewhere") is None
+    assert find_shape_space("x" * 400) is None
+
+
+@pytest.mark.parametrize("name", ["", "shape.json"])
+def test_it_is_no_category_model(space, tmp_path, name):
+    space.save(tmp_path)
+    said = "expected a category model, got a shape space.*try: featmesh shape-space"
+    with pytest.raises(CheckpointError, match=said) as raised:
+        load(tmp_path / name)
+    assert raised.value.code == "E_CKPT_NAME"

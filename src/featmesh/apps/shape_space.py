@@ -14,6 +14,7 @@ from rich.table import Table
 from torch import Tensor
 
 from featmesh.draws import generator
+from featmesh.evaluate.shape_metrics import dimensions, flipped_faces
 from featmesh.files import write_json_atomic
 from featmesh.geometry.mesh import Mesh
 from featmesh.geometry.viewpoint import Viewpoint
@@ -84,12 +85,6 @@ class Survey:
         }
 
 
-def dimensions(mesh: Mesh) -> tuple[float, float, float]:
-    """Return (length, width, height) of a mesh in the object frame, in its unit."""
-    width, length, height = mesh.extent.tolist()
-    return length, width, height
-
-
 @torch.no_grad()
 def survey(space: Deformation, mean: Mesh, count: int = 4) -> Survey:
     """Return the main directions of a shape space over standard normal codes.
@@ -122,7 +117,7 @@ def _direction(
     low, high = (shape_at(space, mean, FARTHEST * s * latent) for s in (-1, 1))
     before, after = dimensions(low), dimensions(high)
     change = np.subtract(after, before)
-    flipped = max(flipped_share(mean, low), flipped_share(mean, high))
+    flipped = max(flipped_faces(mean, low), flipped_faces(mean, high))
     found = Direction(latent, share, moves, (before, after), flipped)
     if change[np.abs(change).argmax()] < 0:
         return replace(found, latent=-latent, dimensions=(after, before))
@@ -134,11 +129,6 @@ def shape_at(space: Deformation, mean: Mesh, latent: Float[Tensor, " d"]) -> Mes
     with torch.no_grad():
         moved = space(latent.float()[None])[0]
     return mean.with_vertices(mean.vertices + moved.to(mean.vertices))
-
-
-def flipped_share(mean: Mesh, mesh: Mesh) -> float:
-    """Return the share of faces whose normal has turned by more than a right angle."""
-    return float(((mean.face_normals * mesh.face_normals).sum(1) < 0).double().mean())
 
 
 def _areas(mesh: Mesh) -> Float[Tensor, " v"]:

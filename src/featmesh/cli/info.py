@@ -15,9 +15,9 @@ class Arguments:
     """Options of ``featmesh info``."""
 
     name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="MODEL")] = None
-    """Name of a bundled model, or a model folder (as --model)."""
+    """Name of a bundled model, or the folder of a model or a shape space (as --model)."""
     model: str | None = None
-    """Name of a bundled model, or a model folder; default: car."""
+    """Name of a bundled model, or the folder of a model or a shape space; default: car."""
     json: bool = False
     """Print JSON."""
 

@@ -72,6 +72,11 @@ def dimensions(mesh: Mesh) -> tuple[float, float, float]:
     return length, width, height
 
 
+def flipped_faces(template: Mesh, mesh: Mesh) -> float:
+    """Return the share of faces that turned by more than a right angle from the template's."""
+    return float(((template.face_normals * mesh.face_normals).sum(1) < 0).double().mean())
+
+
 def _nearest(
     a: Float[Tensor, "n 3"], b: Float[Tensor, "m 3"], who: str
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " m"]]:

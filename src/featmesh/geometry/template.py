@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from scipy import ndimage
+from scipy.sparse import coo_matrix, csr_matrix, diags
 from scipy.spatial import cKDTree
 from torch import Tensor
 
@@ -83,7 +84,7 @@ def shrink_wrap(
     origin = start.vertices.numpy().astype(np.float64)
     points = origin.copy()
     mirror = mirror_index(start).numpy()
-    neighbours = _averaging(start)
+    neighbours = averaging(start)
     flip = np.array([-1.0, 1.0, 1.0])
     for step in range(steps):
         value, slope = grid.sample(field, points), _slope(field, grid, points)
@@ -102,7 +103,7 @@ def shrink_wrap(
 def _smoothed(mesh: Mesh) -> Mesh:
     """Return the mesh without steps, its volume kept: each shrinking is followed by a swelling."""
     points, mirror = mesh.vertices.numpy(), mirror_index(mesh).numpy()
-    neighbours = _averaging(mesh)
+    neighbours = averaging(mesh)
     for _ in range(SMOOTHINGS):
         for share in (SHRINK, 1 / (PASS - 1 / SHRINK)):
             points = points + share * (neighbours @ points - points)
@@ -110,15 +111,17 @@ def _smoothed(mesh: Mesh) -> Mesh:
     return mesh.with_vertices(torch.from_numpy(points))
 
 
-def _averaging(mesh: Mesh):  # type: ignore[no-untyped-def]
-    from scipy.sparse import coo_matrix, diags
+def averaging(mesh: Mesh) -> csr_matrix:
+    """Return the matrix that averages values of the vertices over their neighbours (v x v).
 
+    A vertex of no face has no neighbours, and its row is 0.
+    """
     f = mesh.faces.numpy()
     pairs = np.concatenate([f[:, [0, 1]], f[:, [1, 2]], f[:, [2, 0]]])
     pairs = np.unique(np.concatenate([pairs, pairs[:, ::-1]]), axis=0)
     n = len(mesh.vertices)
     matrix = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(n, n)).tocsr()
-    return diags(1 / np.asarray(matrix.sum(1)).reshape(-1)) @ matrix
+    return diags(1 / np.maximum(np.asarray(matrix.sum(1)).reshape(-1), 1)) @ matrix
 
 
 def mirror_index(mesh: Mesh) -> Int[Tensor, " v"]:

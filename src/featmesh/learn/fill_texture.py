@@ -24,7 +24,7 @@ from featmesh.model.texture_map import TextureMap
 from .augment import Scenery, TrainCrop, draw_crop
 from .correspondence import Sample
 from .data import STILL
-from .surface_points import surface_points
+from .surface_points import read_map, surface_points
 
 SIZE = (96, 144)  # texels of a map: some two a vertex spacing
 POINTS = 1024  # surface points read from a crop
@@ -99,10 +99,7 @@ def read_features(
     """Return the unit features at points of a crop, pixels."""
     height, width = crop.pixels.shape[:2]
     where = points.float() * torch.tensor([2 / width, 2 / height]) - 1
-    found = functional.grid_sample(
-        features[None], where[None, None], align_corners=False, padding_mode="border"
-    )
-    return functional.normalize(found[0, :, 0].T, dim=1, eps=1e-6)
+    return functional.normalize(read_map(features, where), dim=1, eps=1e-6)
 
 
 def still_crops(model: CategoryModel, samples: Sequence[Sample], seed: int = 0) -> Iterator:

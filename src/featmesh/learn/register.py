@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.sparse import coo_matrix, csc_matrix, diags, identity
+from scipy.sparse import csc_matrix, diags, identity
 from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 from torch import Tensor
 
 from featmesh.geometry.mesh import Mesh
 from featmesh.geometry.solid import Grid, distance, filled, outer_points
-from featmesh.geometry.template import mirror_index
+from featmesh.geometry.template import averaging, mirror_index
 
 STEPS = 40
 STIFF, SOFT = 30.0, 0.3  # weight of smoothness in the first and in the last step
@@ -116,11 +116,5 @@ def _pulls(
 
 def _smoothness(mesh: Mesh) -> csc_matrix:
     """Return L'L of the graph's Laplacian: what keeps a displacement smooth."""
-    n = len(mesh.vertices)
-    a, b, c = mesh.faces.numpy().T
-    rows, columns = np.concatenate([a, b, c, b, c, a]), np.concatenate([b, c, a, a, b, c])
-    edges = coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(n, n)).tocsr()
-    edges.data[:] = 1
-    degree = np.asarray(edges.sum(1)).reshape(-1)
-    laplacian = diags(1 / np.maximum(degree, 1)) @ edges - identity(n)
+    laplacian = averaging(mesh) - identity(len(mesh.vertices))
     return (laplacian.T @ laplacian).tocsc()

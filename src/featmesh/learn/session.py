@@ -21,6 +21,7 @@ from featmesh.draws import generator
 from featmesh.errors import CheckpointError, FeatmeshError
 from featmesh.files import read_tensors, sha256_of
 from featmesh.geometry.mesh import Mesh, read_mesh
+from featmesh.geometry.mesh_file import MESH_KINDS
 from featmesh.geometry.template import fit_template
 from featmesh.model.backbones import build_backbone
 from featmesh.model.category import CategoryModel
@@ -32,11 +33,13 @@ from featmesh.store import RunLock, Steps
 from .config import TrainConfig
 from .data import TrainData, load_data
 from .fill_texture import fit_graph_texture, graph_painter
+from .shape_config import ShapeLearnConfig
 from .threshold import refusal_threshold
 from .trainer import StepReport, TrainState, run, torch_generator
 
 INTERRUPTED = 130  # exit code after Ctrl-C, state saved
 TERMINATED = 143
+FREE = ("out", "save_every", "threads")  # what may change when a run goes on
 
 
 def train(config: TrainConfig) -> int:
@@ -111,19 +114,16 @@ def _taken_over(config: TrainConfig, model: CategoryModel) -> TrainState:
 def _template(config: TrainConfig) -> Mesh:
     if not config.cad:
         return load(config.category).template
-    files = sorted(f for f in Path(config.cad).iterdir() if f.suffix in MESH_FILES)
+    files = sorted(f for f in Path(config.cad).iterdir() if f.suffix in MESH_KINDS)
     if not files:
         raise CheckpointError(
             "E_MESH_EMPTY",
-            f"train: expected CADs ({', '.join(MESH_FILES)}) in {config.cad}, got "
+            f"train: expected CADs ({', '.join(MESH_KINDS)}) in {config.cad}, got "
             "none; try: --cad FOLDER",
         )
     if len(files) == 1 and files[0].stem == "template":
         return read_mesh(files[0])
     return fit_template([read_mesh(f) for f in files], generator(config.seed, "template"))
-
-
-MESH_FILES = (".off", ".obj", ".ply", ".stl", ".glb")
 
 
 def _trunk(config: TrainConfig) -> dict[str, torch.Tensor]:
@@ -144,25 +144,39 @@ def resume(state: TrainState, steps: Steps) -> None:
     Raises:
         FeatmeshError: E_CONFIG where the folder belongs to another configuration.
     """
+    found = same_run("train", state.config, steps)
+    if found is not None:
+        state.restore(*found)
+
+
+def same_run(
+    who: str, config: TrainConfig | ShapeLearnConfig, steps: Steps, **beside: Any
+) -> tuple[int, dict[str, torch.Tensor]] | None:
+    """Return the step and the tensors of a run folder's newest whole state; None without one.
+
+    Args:
+        who: asks, for the message.
+        config: must be the one the state was written with, but for what is FREE.
+        steps: the run folder's.
+        **beside: what else the state was written with, beside ``config``; as JSON holds it.
+
+    Raises:
+        FeatmeshError: E_CONFIG where the folder belongs to another configuration.
+    """
     found = steps.latest()
     if found is None:
-        return
+        return None
     step, tensors, meta = found
-    now, then = _comparable(state.config), meta.get("config", {})
-    then = {k: v for k, v in then.items() if k in now}
-    wrong = sorted(k for k in now if json.dumps(now[k]) != json.dumps(then.get(k)))
+    now = {**config_to_dict(config), **beside}
+    then = {**meta.get("config", {}), **{name: meta.get(name) for name in beside}}
+    wrong = sorted(k for k in now if k not in FREE and now[k] != then.get(k))
     if wrong:
         raise FeatmeshError(
             "E_CONFIG",
-            f"train: expected the configuration {state.config.out} was begun with, got "
+            f"{who}: expected the configuration {config.out} was begun with, got "
             f"another {', '.join(wrong)}; try: another --out, or the old values",
         )
-    state.restore(step, tensors)
-
-
-def _comparable(config: TrainConfig) -> dict[str, Any]:
-    values = json.loads(json.dumps(config_to_dict(config)))
-    return {k: v for k, v in values.items() if k not in ("out", "save_every", "threads")}
+    return step, tensors
 
 
 def write_model(state: TrainState, data: TrainData, folder: Path) -> CategoryModel:

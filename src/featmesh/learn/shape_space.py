@@ -6,7 +6,6 @@ stopped goes on where it was; CADs added later are registered alone.
 """
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +15,8 @@ import torch
 
 from featmesh.config import config_to_dict
 from featmesh.draws import generator
-from featmesh.errors import CheckpointError, DatasetError, FeatmeshError, InputError
-from featmesh.evaluate.shape_metrics import chamfer
+from featmesh.errors import CheckpointError, DatasetError, InputError
+from featmesh.evaluate.shape_metrics import chamfer, flipped_faces
 from featmesh.geometry.mesh import Mesh
 from featmesh.geometry.solid import outer_points
 from featmesh.geometry.template import fit_template
@@ -29,7 +28,7 @@ from featmesh.store import RunLock, Steps, read_tensors, write_json_atomic, writ
 from featmesh.views.cads import read_cad_folder
 
 from .register import Surface, outer_surface, register
-from .session import deterministic, stoppable
+from .session import deterministic, same_run, stoppable
 from .shape_config import ShapeLearnConfig
 from .shape_fit import fit_latent
 from .shape_training import Example, ShapeState, run, standardise
@@ -40,7 +39,6 @@ REPORT = "report.json"
 SCHEMA = 1
 MEASURED = 10_000  # surface points of a Chamfer distance
 FEWEST = 2  # CADs that differ
-FREE = ("out", "save_every", "threads")  # what may change when a run goes on
 
 
 @dataclass(frozen=True)
@@ -158,9 +156,12 @@ def _enough(examples: list[Example], cads: Cads) -> None:
 
 def _train(state: ShapeState, examples: list[Example], steps: Steps, stopped: list[int]) -> bool:
     """Do the steps that are left, saving now and then; return whether all are done."""
-    _resume(state, [e.name for e in examples], steps)
+    names = [e.name for e in examples]
+    found = same_run("learn-shape", state.config, steps, cads=names)
+    if found is not None:
+        state.restore(*found)
     meter = Meter("learn shape", state.steps, state.step)
-    meta = {"config": _comparable(state.config), "cads": [e.name for e in examples]}
+    meta = {"config": config_to_dict(state.config), "cads": names}
 
     def after_step(loss: float) -> None:
         meter.show(state.step, f"loss {loss:.4f}")
@@ -171,29 +172,6 @@ def _train(state: ShapeState, examples: list[Example], steps: Steps, stopped: li
     meter.close()
     steps.save(state.step, state.tensors(), meta)
     return done
-
-
-def _resume(state: ShapeState, names: list[str], steps: Steps) -> None:
-    """Take up the newest whole state of the run folder, if there is one."""
-    found = steps.latest()
-    if found is None:
-        return
-    step, tensors, meta = found
-    now = {**_comparable(state.config), "cads": names}
-    then = {**meta.get("config", {}), "cads": meta.get("cads")}
-    wrong = sorted(k for k in now if now[k] != then.get(k))
-    if wrong:
-        raise FeatmeshError(
-            "E_CONFIG",
-            f"learn-shape: expected the configuration {state.config.out} was begun with, got "
-            f"another {', '.join(wrong)}; try: another --out, or the old values",
-        )
-    state.restore(step, tensors)
-
-
-def _comparable(config: ShapeLearnConfig) -> dict[str, Any]:
-    values = json.loads(json.dumps(config_to_dict(config)))
-    return {k: v for k, v in values.items() if k not in FREE}
 
 
 @torch.no_grad()
@@ -218,11 +196,6 @@ def measured(
             row[f"{what}_flipped"] = flipped_faces(template, mesh)
         rows.append({**row, "latent": state.codes.data[k].tolist()})
     return rows
-
-
-def flipped_faces(template: Mesh, mesh: Mesh) -> float:
-    """Return the share of faces that turned by more than a right angle from the template's."""
-    return float(((template.face_normals * mesh.face_normals).sum(1) < 0).double().mean())
 
 
 def _report(state: ShapeState, cads: Cads, rows: list[dict[str, Any]], folder: Path) -> None:

@@ -19,6 +19,7 @@ from featmesh.draws import generator
 from featmesh.geometry.mesh import Mesh
 from featmesh.geometry.template import mirror_index
 from featmesh.model.deformation import Deformation, build_deformation
+from featmesh.render.outline import mesh_edges
 
 from .register import Surface
 from .shape_config import ShapeLearnConfig
@@ -170,9 +171,7 @@ class Trainer:
         self.base = template.vertices.float()
         drawn = [template.with_vertices(self.base + moved) for moved in state.moved]
         self.drawn_normals = torch.stack([mesh.vertex_normals for mesh in drawn])
-        a, b, c = template.faces.T
-        pairs = torch.stack([torch.cat([a, b, c]), torch.cat([b, c, a])])
-        self.edges = pairs.sort(0)[0].unique(dim=1)
+        self.edges = mesh_edges(template.faces).ends.T.contiguous()
         self.lengths = (self.base[self.edges[0]] - self.base[self.edges[1]]).norm(dim=1)
         self.degree = torch.bincount(self.edges.reshape(-1), minlength=len(self.base)).float()
         self.turned = nn.functional.normalize(template.face_normals.float(), dim=1)

@@ -1,6 +1,7 @@
 """Points between the anchors: where on a crop a point of the surface is seen (spec 2.11).
 
-A vertex texture learns at the anchors; a texture map wants features from the whole surface.
+A vertex texture learns at the anchors; a texture map wants features from the whole surface. What a
+feature map says at points is read here for both.
 """
 
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -53,3 +55,14 @@ def surface_points(
     bary = rng.dirichlet(np.ones(3), len(chosen)).astype(np.float32)
     pixels = (anchors[faces[chosen]] * bary[..., None]).sum(1)
     return SurfacePoints(torch.from_numpy(chosen), torch.from_numpy(bary), torch.from_numpy(pixels))
+
+
+def read_map(features: Float[Tensor, "c h w"], where: Float[Tensor, "n 2"]) -> Float[Tensor, "n c"]:
+    """Return a feature map at points in [-1, 1] of its crop, x then y; bilinear, not unit vectors.
+
+    Beyond the centres of its outermost cells the map goes on as it ends.
+    """
+    found = functional.grid_sample(
+        features[None], where[None, None], align_corners=False, padding_mode="border"
+    )
+    return found[0, :, 0].T

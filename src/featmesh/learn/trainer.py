@@ -26,6 +26,7 @@ from featmesh.model.texture_map import TextureMap
 from .config import TrainConfig
 from .data import Batch, TrainData, draw_batch, validation_batch
 from .losses import background_loss, contrastive_logits
+from .surface_points import read_map
 
 WARM_UP = 0.05  # share of the steps in which the learning rate grows
 CLUTTER_PER_VIEW = 16  # background cells of each crop that enter the queue
@@ -157,12 +158,7 @@ def learning_rate(step: int, steps: int) -> float:
 
 def read_at(features: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return the unit features at all points of a batch, and their anchors."""
-    found = []
-    for k, points in enumerate(batch.points):
-        at = functional.grid_sample(
-            features[k : k + 1], points[None, :, None], align_corners=False, padding_mode="border"
-        )
-        found.append(at[0, :, :, 0].T)
+    found = [read_map(features[k], points) for k, points in enumerate(batch.points)]
     joined = functional.normalize(torch.cat(found), dim=1, eps=1e-6)
     return joined, torch.cat(list(batch.anchor))
 

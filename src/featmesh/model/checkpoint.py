@@ -33,6 +33,8 @@ from featmesh.files import (
     write_bytes_atomic,
 )
 
+from .shape_folder import find_shape_space
+
 if TYPE_CHECKING:
     import featmesh.model.category
 
@@ -100,8 +102,8 @@ def find_model(name_or_folder: str | Path) -> Path:
     """Return the model folder that a path or the name of a bundled model stands for.
 
     Raises:
-        CheckpointError: E_CKPT_NAME with the bundled names and the nearest; E_CKPT_FOREIGN for a
-            file or folder of pickled weights.
+        CheckpointError: E_CKPT_NAME with the bundled names and the nearest, or for a shape space
+            without a network; E_CKPT_FOREIGN for a file or folder of pickled weights.
     """
     path = Path(name_or_folder)
     if os.path.isfile(path) and path.name == MANIFEST:
@@ -115,6 +117,13 @@ def find_model(name_or_folder: str | Path) -> Path:
     bundled = bundled_models()
     if str(name_or_folder) in bundled:
         return bundled[str(name_or_folder)]
+    alone = find_shape_space(path)
+    if alone is not None:
+        raise CheckpointError(
+            "E_CKPT_NAME",
+            f"load: expected a category model, got a shape space without a network in {alone}; "
+            f"try: featmesh shape-space {alone}",
+        )
     got = (
         f"{path}, which holds no {MANIFEST}" if os.path.exists(path) else repr(str(name_or_folder))
     )

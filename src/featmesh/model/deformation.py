@@ -76,17 +76,13 @@ class Deformation(nn.Module):
         """Move as linear directions do, as nearly as this kind can: where learning starts."""
         raise NotImplementedError
 
-    def _affine(self, outputs: Tensor) -> Tensor:
-        """Return s * v + t of the places' scales and shifts."""
-        scale, shift = outputs.split(3, -1)
-        return scale * self.place + shift
 
+class NetworkDeformation(Deformation):
+    """Base of the networks: hidden features of a place and the code, and the layer after them.
 
-class FieldDeformation(Deformation):
-    """A neural field: Fourier features of a place and the code give its affine move (ours).
-
-    ``h' = h + act(h W + z C)``. The code enters every hidden layer and weighs the outputs of the
-    last one; both are 0 at first, so that learning starts linear.
+    The features are the kind's own (``_hidden``); the last layer gives a place's affine move. The
+    code enters every hidden layer and weighs the outputs of the last one; both are 0 at first, so
+    that learning starts linear.
     """
 
     waves: Tensor
@@ -96,15 +92,45 @@ class FieldDeformation(Deformation):
         waves = fourier(self.place, config.frequencies)
         self.register_buffer("waves", waves, persistent=False)
         self.entry = nn.Linear(waves.shape[1], config.width)
-        self.hidden = nn.ModuleList(
-            nn.Linear(config.width, config.width) for _ in range(config.layers)
-        )
         self.codes = nn.Parameter(torch.zeros(config.layers, config.width, config.latents))
         self.last = nn.Parameter(torch.zeros(1 + config.latents, AFFINE, config.width))
 
     def displace(self, latent: Float[Tensor, "b d"]) -> Float[Tensor, "b p 3"]:
         """Return the displacement of each place, not yet 0 at the code 0."""
         return self._affine(self._hidden(latent) @ weighed(self.last, latent).mT)
+
+    def recode(self, matrix: Float[Tensor, "d d"]) -> None:
+        """Take other codes from now on: ``old = matrix @ new`` is what the new ones stand for."""
+        self.codes.data = self.codes.data @ matrix.to(self.codes)
+        turned = torch.einsum("ok,oaw->kaw", matrix.to(self.last), self.last.data[1:])
+        self.last.data = torch.cat([self.last.data[:1], turned])
+
+    def begin(self, directions: Float[Tensor, "d p 3"]) -> None:
+        """Move as linear directions do, as nearly as the hidden layers, still random, allow."""
+        h = self._hidden(torch.zeros(1, self.latents).to(self.place))[0]
+        self.last.data[1:] = _regressed(h.detach(), self.place, directions).to(self.last)
+
+    def _hidden(self, latent: Float[Tensor, "b d"]) -> Float[Tensor, "b p w"]:
+        """Return each place's features before the last layer."""
+        raise NotImplementedError
+
+    def _affine(self, outputs: Tensor) -> Tensor:
+        """Return s * v + t of the places' scales and shifts."""
+        scale, shift = outputs.split(3, -1)
+        return scale * self.place + shift
+
+
+class FieldDeformation(NetworkDeformation):
+    """A neural field: Fourier features of a place and the code give its affine move (ours).
+
+    ``h' = h + act(h W + z C)``.
+    """
+
+    def __init__(self, config: DeformationConfig, template: Mesh) -> None:
+        super().__init__(config, template)
+        self.hidden = nn.ModuleList(
+            nn.Linear(config.width, config.width) for _ in range(config.layers)
+        )
 
     def slopes(self, latent: Float[Tensor, " d"]) -> Float[Tensor, "d p 3"]:
         """Return the derivative of each place's displacement.
@@ -125,17 +151,6 @@ class FieldDeformation(Deformation):
             back = back + inner @ self.hidden[k].weight  # type: ignore[operator]
         return total.permute(2, 0, 1)
 
-    def recode(self, matrix: Float[Tensor, "d d"]) -> None:
-        """Take other codes from now on: ``old = matrix @ new`` is what the new ones stand for."""
-        self.codes.data = self.codes.data @ matrix.to(self.codes)
-        turned = torch.einsum("ok,oaw->kaw", matrix.to(self.last), self.last.data[1:])
-        self.last.data = torch.cat([self.last.data[:1], turned])
-
-    def begin(self, directions: Float[Tensor, "d p 3"]) -> None:
-        """Move as linear directions do, as nearly as the hidden layers, still random, allow."""
-        h = self._hidden(torch.zeros(1, self.latents).to(self.place))[0]
-        self.last.data[1:] = _regressed(h.detach(), self.place, directions).to(self.last)
-
     def _hidden(self, latent: Tensor) -> Tensor:
         h = self.entry(self.waves)[None].expand(len(latent), -1, -1)
         for layer, code in zip(self.hidden, self.codes, strict=True):
@@ -143,12 +158,11 @@ class FieldDeformation(Deformation):
         return h
 
 
-class GraphDeformation(Deformation):
+class GraphDeformation(NetworkDeformation):
     """Graph convolutions on the template's edges; the code is appended to every vertex (spec 1.6).
 
     ``h' = h + act(h W + (A h) U + z C)`` with A the mean over neighbours: one sparse product a
-    layer. The last layer is the field's. A second head may paint the surface: the neural texture,
-    which does not follow the code.
+    layer. A second head may paint the surface: the neural texture, which does not follow the code.
 
     Args:
         config: sizes.
@@ -156,7 +170,6 @@ class GraphDeformation(Deformation):
         channels: length of the texture's vectors; None: no second head.
     """
 
-    waves: Tensor
     mean: Tensor
     sides: Tensor
 
@@ -165,16 +178,11 @@ class GraphDeformation(Deformation):
     ) -> None:
         super().__init__(config, template)
         width, layers = config.width, config.layers
-        waves = fourier(self.place, config.frequencies)
-        self.register_buffer("waves", waves, persistent=False)
         self.register_buffer(
             "mean", _neighbour_mean(template, self.index, len(self.place)), persistent=False
         )
-        self.entry = nn.Linear(waves.shape[1], width)
         self.own = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
         self.other = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(layers))
-        self.codes = nn.Parameter(torch.zeros(layers, width, config.latents))
-        self.last = nn.Parameter(torch.zeros(1 + config.latents, AFFINE, width))
         self.paint: nn.Sequential | None = None
         if channels is not None:
             # both sides of a symmetric shape look alike to the graph, but not to a camera
@@ -183,10 +191,6 @@ class GraphDeformation(Deformation):
             self.paint = nn.Sequential(
                 nn.Linear(width + sides.shape[1], width), nn.SiLU(), nn.Linear(width, channels)
             )
-
-    def displace(self, latent: Float[Tensor, "b d"]) -> Float[Tensor, "b p 3"]:
-        """Return the displacement of each place, not yet 0 at the code 0."""
-        return self._affine(self._hidden(latent) @ weighed(self.last, latent).mT)
 
     def slopes(self, latent: Float[Tensor, " d"]) -> Float[Tensor, "d p 3"]:
         """Return the derivative of each place's displacement: the code's tangents, forwards."""
@@ -200,17 +204,6 @@ class GraphDeformation(Deformation):
             h = h + moved
         outputs = tangent @ weighed(self.last, latent[None])[0].T + h @ self.last[1:].mT
         return self._affine(outputs)
-
-    def recode(self, matrix: Float[Tensor, "d d"]) -> None:
-        """Take other codes from now on: ``old = matrix @ new`` is what the new ones stand for."""
-        self.codes.data = self.codes.data @ matrix.to(self.codes)
-        turned = torch.einsum("ok,oaw->kaw", matrix.to(self.last), self.last.data[1:])
-        self.last.data = torch.cat([self.last.data[:1], turned])
-
-    def begin(self, directions: Float[Tensor, "d p 3"]) -> None:
-        """Move as linear directions do, as nearly as the hidden layers, still random, allow."""
-        h = self._hidden(torch.zeros(1, self.latents).to(self.place))[0]
-        self.last.data[1:] = _regressed(h.detach(), self.place, directions).to(self.last)
 
     def texture(self) -> Float[Tensor, "v c"]:
         """Return one unit feature vector per vertex, from the graph network's second output."""

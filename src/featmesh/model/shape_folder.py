@@ -4,9 +4,12 @@
 estimated with it; it can be looked at, fitted to points, and given to a model.
 """
 
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from featmesh.config import config_from_dict
 from featmesh.errors import CheckpointError
@@ -25,6 +28,14 @@ from .deformation import Deformation, build_deformation
 SCHEMA = 1
 MANIFEST, TENSORS = "shape.json", "shape.safetensors"
 _OWN = ("schema", "category", "config", "sha256")
+
+
+def find_shape_space(path: str | Path) -> Path | None:
+    """Return the folder of a shape space, given that or its ``shape.json``; None: it is neither."""
+    path = Path(path)
+    if path.name == MANIFEST and os.path.isfile(path):
+        return path.parent
+    return path if os.path.isfile(path / MANIFEST) else None  # os.path: takes names of any length
 
 
 @dataclass
@@ -46,16 +57,20 @@ class ShapeSpace:
     def save(self, folder: str | Path) -> None:
         """Write the folder; errors as in :func:`featmesh.files.write_bytes_atomic`."""
         folder = Path(folder)
-        state = self.deformation.state_dict()
-        tensors = {f"deformation.{name}": value for name, value in state.items()}
-        tensors["template.vertices"] = self.template.vertices.float()
-        tensors["template.faces"] = self.template.faces.int()
-        if self.template.uv is not None:
-            tensors["template.uv"] = self.template.uv.float()
-        digest = write_tensors_atomic(folder / TENSORS, tensors)
+        digest = write_tensors_atomic(folder / TENSORS, self.tensors())
         config = asdict(self.deformation.config)
         own = {"schema": SCHEMA, "category": self.category, "config": config, "sha256": digest}
         write_json_atomic(folder / MANIFEST, {**own, **self.extra})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what ``shape.safetensors`` holds."""
+        state = self.deformation.state_dict()
+        found = {f"deformation.{name}": value for name, value in state.items()}
+        found["template.vertices"] = self.template.vertices.float()
+        found["template.faces"] = self.template.faces.int()
+        if self.template.uv is not None:
+            found["template.uv"] = self.template.uv.float()
+        return found
 
     @classmethod
     def read(cls, folder: str | Path) -> "ShapeSpace":
