@@ -1,7 +1,7 @@
 """What the benchmark scripts share: options, data, predictions, figures."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +19,8 @@ from featmesh.views.record import View, read_views
 # Caltech background pictures that show a car or a truck, by number; negatives that do, by class
 CAR_BACKGROUNDS = {13, 77, 107, 110, 137, 148, 162, 192, 236, 237, 298}
 CAR_NEGATIVES = {"bassoon", "crate", "fire_engine", "half_track"}
+
+Half = Callable[[Path], list[Path]]
 
 
 def arguments(about: str, data: bool = True, furniture: bool = False) -> argparse.Namespace:
@@ -47,16 +49,28 @@ def dev_views(args: argparse.Namespace) -> list[View]:
     return spread(read_views(args.data / "stanford_cars/dev.json"), args.limit)
 
 
+def first_half(folder: Path) -> list[Path]:
+    """Return the pictures of a folder that may be learnt from (contracts 6)."""
+    pictures = sorted(folder.glob("*.jpg"))
+    return pictures[: len(pictures) // 2]
+
+
 def second_half(folder: Path) -> list[Path]:
     """Return the pictures of a folder that are reported on (contracts 6)."""
     pictures = sorted(folder.glob("*.jpg"))
     return pictures[len(pictures) // 2 :]
 
 
-def backgrounds(args: argparse.Namespace) -> list[Path]:
-    """Return background pictures without a car, of the second half."""
-    kept = second_half(args.data / "backgrounds")
+def backgrounds(args: argparse.Namespace, half: Half = second_half) -> list[Path]:
+    """Return background pictures without a car, of one half."""
+    kept = half(args.data / "backgrounds")
     return [path for path in kept if int(path.stem[-4:]) not in CAR_BACKGROUNDS]
+
+
+def negatives(args: argparse.Namespace, half: Half = second_half) -> list[Path]:
+    """Return negatives of one half that show no car."""
+    kept = half(args.data / "negatives")
+    return [path for path in kept if path.stem.split("_", 1)[1] not in CAR_NEGATIVES]
 
 
 def pixels_of(path: Path) -> np.ndarray:

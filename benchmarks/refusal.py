@@ -1,10 +1,9 @@
 """Refusal: photos without a car against Stanford dev, at the model's threshold, two ways."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import CAR_NEGATIVES, arguments, dev_views, predictions, second_half, spread
+from common import CAR_NEGATIVES, arguments, dev_views, negatives, predictions, spread
 from output import save, table
 from PIL import Image
 
@@ -15,19 +14,14 @@ from featmesh.views.record import View
 WAYS = {"box = whole image": False, "no box": True}
 
 
-def negative_views(args: Any, first: int) -> tuple[list[View], list[str]]:
-    """Return the photos without a car, numbered from ``first``, and those that were left out."""
-    kept: list[Path] = []
-    left_out: list[Path] = []
-    for path in second_half(args.data / "negatives"):
-        shown = path.stem.split("_", 1)[1]
-        (left_out if shown in CAR_NEGATIVES else kept).append(path)
+def negative_views(args: Any, first: int) -> list[View]:
+    """Return the photos without a car, numbered from ``first``."""
     views = []
-    for k, path in enumerate(spread(kept, args.limit)):
+    for k, path in enumerate(spread(negatives(args), args.limit)):
         with Image.open(path) as photo:
             size = photo.size
         views.append(View(path, *size, "car", no_object=True, index=first + k))
-    return views, [path.stem for path in left_out]
+    return views
 
 
 def measure(model: Any, views: list[View], locate: bool) -> dict[str, Any]:
@@ -50,8 +44,9 @@ def main() -> None:
     args = arguments(__doc__)
     model = load(args.model)
     cars = dev_views(args)
-    negatives, left_out = negative_views(args, first=1 + max(view.index for view in cars))
-    results = {way: measure(model, [*cars, *negatives], locate) for way, locate in WAYS.items()}
+    without = negative_views(args, first=1 + max(view.index for view in cars))
+    results = {way: measure(model, [*cars, *without], locate) for way, locate in WAYS.items()}
+    left_out = sorted(CAR_NEGATIVES)
     keys = ("negatives", "refused_share", "positives", "positives_refused_share", "auroc_score")
     rows = [[way, *(found[key] for key in keys)] for way, found in results.items()]
     head = ("given", "negatives", "refused", "cars", "cars refused", "AUROC")

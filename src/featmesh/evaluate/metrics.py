@@ -104,12 +104,36 @@ def auroc(scores: Real[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> f
             "auroc: expected scores without NaN, "
             f"got {int(np.isnan(scores).sum())} of {len(scores)}; try: leave those out",
         )
-    kinds, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places] if len(kinds) else np.zeros(0)
+    ranks = _ranks(scores)
     hits, misses = int(positive.sum()), int((~positive).sum())
     if not hits or not misses:
         return math.nan
     return float((ranks[positive].sum() - hits * (hits + 1) / 2) / (hits * misses))
+
+
+def calibration_error(
+    confidence: Float[np.ndarray, " n"], right: Bool[np.ndarray, " n"], bins: int = 10
+) -> float:
+    """Return the expected calibration error: |confidence - accuracy| of equal bins, weighted.
+
+    NaN of no answers.
+    """
+    if not len(right):
+        return math.nan
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    total = np.bincount(place, weights=confidence, minlength=bins)
+    hits = np.bincount(place, weights=right, minlength=bins)
+    return float(np.abs(total - hits).sum() / len(right))
+
+
+def rank_correlation(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
+    """Return Spearman's correlation: that of the ranks, ties sharing theirs."""
+    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1]) if len(a) > 1 else math.nan
+
+
+def _ranks(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[places]
 
 
 def _counted(errors: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

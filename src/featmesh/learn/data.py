@@ -79,7 +79,7 @@ def load_data(config: TrainConfig, template: Mesh) -> TrainData:
         views = [v for v in views if v.K is not None or v.distance is not None]
         views = [v for v in views if v.image_name not in config.exclude]
         _check_photos(file, views)
-        kept_out = _held_out_names(views, config)
+        kept_out = held_out_names(views, config)
         samples = [
             sample_of(v, template, shapes) for v in track(views, len(views), f"views {file}")
         ]
@@ -130,7 +130,8 @@ def _check_photos(file: str, views: Sequence[View]) -> None:
         )
 
 
-def _held_out_names(views: Sequence[View], config: TrainConfig) -> set[str]:
+def held_out_names(views: Sequence[View], config: TrainConfig) -> set[str]:
+    """Return the model names that are not trained on: the inner validation (contracts 6)."""
     names = sorted({v.model_name for v in views if v.model_name})
     if len(names) <= 2 * config.validation_models:
         return set()

@@ -30,11 +30,11 @@ from featmesh.model.clutter import cluster
 from featmesh.progress import Meter
 from featmesh.store import RunLock, Steps
 
+from .calibration import cross_fitted, fit_calibration, outcomes
 from .config import TrainConfig
 from .data import TrainData, load_data
 from .fill_texture import fit_graph_texture, graph_painter
 from .shape_config import ShapeLearnConfig
-from .threshold import refusal_threshold
 from .trainer import StepReport, TrainState, run, torch_generator
 
 INTERRUPTED = 130  # exit code after Ctrl-C, state saved
@@ -180,7 +180,7 @@ def same_run(
 
 
 def write_model(state: TrainState, data: TrainData, folder: Path) -> CategoryModel:
-    """Write the model folder: clutter centres, refusal threshold, and what it was trained on."""
+    """Write the model folder: clutter centres, calibration, and what it was trained on."""
     config = state.config
     draw = torch_generator(config.seed, "clutter")
     centres = cluster(state.queue, config.model.clutter_centres, draw)
@@ -212,7 +212,10 @@ def write_model(state: TrainState, data: TrainData, folder: Path) -> CategoryMod
         fit_graph_texture(graph, model.texture)
         model.texture = graph.texture().detach()
     pictures = data.scenery.pictures
-    model.threshold = refusal_threshold(model, data.held_out, pictures, config.seed)
+    known = outcomes(model, data.held_out, pictures, config.seed)
+    model.calibration = fit_calibration(known)
+    if model.calibration is not None:
+        model.extra["reliability"] = cross_fitted(known)
     model.save(str(folder / "models" / config.category))
     return model
 

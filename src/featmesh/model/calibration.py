@@ -1,0 +1,67 @@
+"""From what an estimate says about itself to a probability, and an interval, that can be relied on.
+
+Two linear models of a few signals, fitted on photos that were not trained on: torch-free numbers
+that stand in ``model.json`` (fit: :mod:`featmesh.learn.calibration`).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from featmesh.errors import CheckpointError
+
+WIDEST = math.pi  # radians
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How sure a model may be.
+
+    Attributes:
+        signals: names of what is looked at (:data:`featmesh.inference.confidence.SIGNALS`).
+        centre: taken off each signal.
+        scale: each signal is then divided by it.
+        right: weights, and last the bias, of the logit that the rotation is less than 30 degrees
+            off.
+        width: the same of the logarithm of the rotation error, radians, that 90 % stay below.
+        uncertain_below: probability below which an answer is ``uncertain``.
+        no_object_below: probability below which it is ``no_object``.
+    """
+
+    signals: tuple[str, ...]
+    centre: tuple[float, ...]
+    scale: tuple[float, ...]
+    right: tuple[float, ...]
+    width: tuple[float, ...]
+    uncertain_below: float = 0.5
+    no_object_below: float = 0.0
+
+    def checked(self) -> "Calibration":
+        """Return this calibration, or raise E_CKPT_CONFIG where its parts do not fit."""
+        n = len(self.signals)
+        lengths = [len(v) for v in (self.centre, self.scale, self.right, self.width)]
+        numbers = [*self.centre, *self.scale, *self.right, *self.width]
+        if lengths != [n, n, n + 1, n + 1] or not all(map(math.isfinite, numbers)):
+            raise CheckpointError(
+                "E_CKPT_CONFIG",
+                f"calibration: expected {n} finite numbers and biases, got lengths {lengths}; "
+                "try: fetch the model folder again",
+            )
+        return self
+
+    def confidence(self, signals: Mapping[str, float]) -> float:
+        """Return the probability that the rotation is less than 30 degrees off."""
+        logit = self._linear(self.right, signals)
+        return 1 / (1 + math.exp(-max(min(logit, 50.0), -50.0)))
+
+    def interval(self, signals: Mapping[str, float]) -> float:
+        """Return the rotation error, radians, that 90 % of such estimates stay below."""
+        return min(math.exp(min(self._linear(self.width, signals), 10.0)), WIDEST)
+
+    def _linear(self, weights: tuple[float, ...], signals: Mapping[str, float]) -> float:
+        total = weights[-1]
+        for name, centre, scale, weight in zip(
+            self.signals, self.centre, self.scale, weights[:-1], strict=True
+        ):
+            total += weight * (signals[name] - centre) / scale
+        return total

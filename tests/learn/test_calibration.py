@@ -1,0 +1,98 @@
+"""Claims about fitted confidence: on outcomes of known odds it finds the odds."""
+
+import math
+
+import numpy as np
+import pytest
+from fixtures import background, car_model, car_views
+
+from featmesh.draws import generator
+from featmesh.inference.confidence import SIGNALS
+from featmesh.learn.calibration import (
+    Outcome,
+    cross_fitted,
+    fit_calibration,
+    outcome,
+    outcomes,
+    reliability_figures,
+)
+from featmesh.learn.correspondence import sample_of
+
+
+def drawn(count: int, seed: int) -> tuple[list[Outcome], np.ndarray]:
+    """Outcomes whose odds are known: logit 4 a - 1, error e^(b - 3); every tenth has no object."""
+    rng = generator(seed, "outcomes")
+    x = rng.normal(size=(count, len(SIGNALS)))
+    p = 1 / (1 + np.exp(1 - 4 * x[:, 0]))
+    right = rng.uniform(size=count) < p
+    near = np.minimum(np.exp(0.5 * x[:, 1] - 3 + 0.3 * rng.normal(size=count)), 0.5)
+    errors = np.where(right, near, rng.uniform(0.6, math.pi, count))
+    known = []
+    for k in range(count):
+        empty = not right[k] and k % 2 == 0
+        values = dict(zip(SIGNALS, x[k].tolist(), strict=True))
+        known.append(
+            Outcome(
+                values, math.nan if empty else float(errors[k]), "" if empty else f"car {k % 7}"
+            )
+        )
+    return known, p
+
+
+def test_the_probability_is_the_odds():
+    known, p = drawn(3000, 0)
+    fitted = fit_calibration(known)
+    told = np.array([fitted.confidence(k.signals) for k in known])
+    assert np.abs(told - p).max() < 0.12
+    assert np.abs(told - p).mean() < 0.02
+
+
+def test_the_interval_holds_nine_of_ten_errors_it_was_not_fitted_on():
+    fitted = fit_calibration(drawn(3000, 0)[0])
+    other = [k for k in drawn(3000, 1)[0] if k.name]
+    inside = [k.error <= fitted.interval(k.signals) for k in other]
+    assert 0.87 < np.mean(inside) < 0.93
+
+
+def test_one_in_a_hundred_right_answers_may_be_refused():
+    known, _ = drawn(3000, 0)
+    fitted = fit_calibration(known)
+    right = [fitted.confidence(k.signals) for k in known if k.error < math.radians(30)]
+    assert np.mean(np.array(right) < fitted.no_object_below) == pytest.approx(0.01, abs=0.003)
+
+
+def test_cross_fitting_reports_what_is_true_of_others():
+    figures = cross_fitted(drawn(3000, 0)[0])
+    assert figures["auroc_right"] > 0.85
+    assert 0.87 < figures["coverage"] < 0.93
+    assert figures["count"] == sum(bool(k.name) for k in drawn(3000, 0)[0])
+    # photos without are among the wrong ones, so that cars are right more often than told
+    assert figures["ece"] < 0.2
+
+
+def test_a_perfect_forecast_has_no_calibration_error():
+    sure = np.array([0.0, 0.0, 1.0, 1.0])
+    errors = np.array([3.0, 3.0, 0.1, 0.1])
+    told = reliability_figures(sure, errors + 0.1, errors)
+    assert told["ece"] == 0 and told["auroc_right"] == 1 and told["coverage"] == 1
+
+
+def test_with_few_outcomes_nothing_is_fitted():
+    assert fit_calibration(drawn(60, 0)[0]) is None
+    assert fit_calibration([k for k in drawn(500, 0)[0] if k.error < 0.5]) is None
+    assert cross_fitted(drawn(60, 0)[0]) == {}
+
+
+def test_held_out_views_are_looked_at_bare_and_hidden(tmp_path):
+    model = car_model()
+    views = car_views(tmp_path, 2, (192, 256))
+    samples = [sample_of(view, model.template) for view in views]
+    pictures = [background((120, 160), k) for k in range(3)]
+    known = outcomes(model, samples, pictures)
+    assert len(known) == 2 * 4 + 3
+    bare = [known[0], known[4]]
+    assert all(k.error < math.radians(5) for k in bare)
+    assert sum(math.isnan(k.error) for k in known) == 3
+    assert known == outcomes(model, samples, pictures)
+    alone = outcome(model, pictures[0], (0.0, 0.0, 160.0, 120.0))
+    assert alone.name == "" and math.isnan(alone.error)
