@@ -8,21 +8,21 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from .geometry.camera import Camera as Camera
     from .geometry.pose import Pose as Pose
-    from .inference.describe import Estimate as Estimate
     from .inference.estimator import estimate as estimate
-    from .inference.estimator import estimate_all as estimate_all
     from .inference.refine import render_and_compare as render_and_compare
+    from .inference.result import Estimate as Estimate
+    from .inference.several import estimate_all as estimate_all
     from .model.checkpoint import load as load
     from .photo.photo import Photo as Photo
     from .photo.read import read_photo as read_photo
 
 _PUBLIC = {
     "Camera": "geometry.camera",
-    "Estimate": "inference.describe",
+    "Estimate": "inference.result",
     "Photo": "photo.photo",
     "Pose": "geometry.pose",
     "estimate": "inference.estimator",
-    "estimate_all": "inference.estimator",
+    "estimate_all": "inference.several",
     "load": "model.checkpoint",
     "read_photo": "photo.read",
     "render_and_compare": "inference.refine",

@@ -1,6 +1,6 @@
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +9,19 @@ import trimesh
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from present.samples import found, shaped
+from present.samples import PARTS, found, labels_of, seen, segmented, shaped
 
-from featmesh.apps import photos
+from featmesh.apps import photos, result_files
 from featmesh.apps.photos import Request, camera_of, estimate_photos, faults, folders, show
 from featmesh.errors import CheckpointError, InputError
+from featmesh.inference.result import Estimate, result_json
+from featmesh.model.labels import Labels
 from featmesh.photo.photo import Photo
+from featmesh.present.rle import decode
 
 SIZES = ("length", "width", "height")
+PAGE = {"overlay.png", "result.json", "result.html"}
+MASKS = {"amodal.png", "visible.png", "occluded.png"}
 
 
 @dataclass
@@ -24,6 +29,7 @@ class FakeModel:
     category: str = "car"
     hash: str = "0123"
     has_shapes: bool = True
+    labels: Labels | None = None
 
     def shape_space(self, who: str) -> None:
         if not self.has_shapes:
@@ -36,12 +42,28 @@ def fake_estimate(model, photo, box=None, camera=None, task="pose", config=None,
     if photo.width == 121:
         raise RuntimeError("a fault in the network")
     plain = found(photo, maps=False)
+    if photo.width == 122:
+        return Estimate("no_object", "car")
     return shaped(plain) if task == "shape" else plain
+
+
+def fake_segment(model, photo, estimate):
+    return segmented(photo, estimate, parts=model.labels is not None).segmentation
 
 
 @pytest.fixture
 def estimator(fake_module) -> None:
     fake_module("featmesh.inference.estimator", estimate=fake_estimate)
+    fake_module("featmesh.inference.segment", segment=fake_segment)
+
+
+def labelled() -> FakeModel:
+    return FakeModel(labels=labels_of(found(Photo(np.zeros((9, 12, 3), np.uint8))).mesh))
+
+
+def read(file: Path) -> np.ndarray:
+    with Image.open(file) as picture:
+        return np.asarray(picture)
 
 
 def write_photo(path: Path, width: int = 120) -> Path:
@@ -49,11 +71,11 @@ def write_photo(path: Path, width: int = 120) -> Path:
     return path
 
 
-def test_each_photo_gets_a_folder_with_three_files(tmp_path: Path, estimator: None) -> None:
+def test_each_photo_gets_a_folder_with_its_files(tmp_path: Path, estimator: None) -> None:
     path = write_photo(tmp_path / "a.png")
     (result,) = estimate_photos(("car", FakeModel()), [path], tmp_path / "out", Request())
     files = {file.name for file in (tmp_path / "out" / "a").iterdir()}
-    assert files == {"overlay.png", "result.json", "result.html"}
+    assert files == PAGE | MASKS
     written = json.loads((result.folder / "result.json").read_text("utf-8"))
     assert written == result.document
     assert written["photo"] == str(path) and written["model"] == {"name": "car", "hash": "0123"}
@@ -67,7 +89,7 @@ def test_task_shape_writes_the_shape_and_says_where(
     path = write_photo(tmp_path / "a.png")
     (result,) = estimate_photos(("car", FakeModel()), [path], tmp_path, Request(task="shape"))
     files = {file.name for file in result.folder.iterdir()}
-    assert files == {"overlay.png", "result.json", "result.html", "shape.glb"}
+    assert files == PAGE | MASKS | {"shape.glb"}
     told = json.loads((result.folder / "result.json").read_text("utf-8"))["objects"][0]["shape"]
     assert told["file"] == "shape.glb" and told["unit"] == "object" and told["accepted"]
     assert told["latent"] == [0.6, -0.8, 0.0] and set(told["dimensions"]) == set(SIZES)
@@ -81,6 +103,88 @@ def test_task_shape_writes_the_shape_and_says_where(
         assert shown in out
     estimate_photos(("car", FakeModel()), [path], tmp_path, Request())
     assert not (result.folder / "shape.glb").exists()  # of an earlier run
+
+
+def test_every_task_writes_masks_at_the_photos_own_size(tmp_path: Path, estimator: None) -> None:
+    path = write_photo(tmp_path / "a.png")
+    (result,) = estimate_photos(("car", labelled()), [path], tmp_path, Request())
+    assert {file.name for file in result.folder.iterdir()} == PAGE | MASKS | {"parts.png"}
+    document = json.loads((result.folder / "result.json").read_text("utf-8"))
+    assert document["seconds"]["segment"] >= 0 and document["warnings"] == [
+        "the focal length is assumed"
+    ]
+    (row,) = document["objects"]
+    segmentation = result.estimate.segmentation
+    for name in ("amodal", "visible", "occluded"):
+        mask = read(result.folder / row["masks"][name]["file"])
+        assert mask.shape == (90, 120)
+        np.testing.assert_array_equal(mask, 255 * getattr(segmentation, name))
+        np.testing.assert_array_equal(decode(row["masks"][name]["rle"]), mask > 0)
+    numbers = read(result.folder / row["masks"]["parts"]["file"])
+    np.testing.assert_array_equal(numbers, segmentation.parts)
+    assert [(part["number"], part["name"]) for part in row["parts"]] == list(enumerate(PARTS, 1))
+    assert "depth" not in row and "surface" not in row
+    assert '"name": "parts"' in (result.folder / "result.html").read_text("utf-8")
+
+
+def test_every_object_gets_its_files(tmp_path: Path, estimator: None, fake_module) -> None:
+    def find_all(model, photo, camera=None, task="pose", config=None):
+        one, two = found(photo, maps=False), found(photo, seen(azimuth=1.0), maps=False)
+        return [segmented(photo, one), segmented(photo, two)] if photo.width == 120 else []
+
+    fake_module("featmesh.inference.several", find_all=find_all)
+    paths = [write_photo(tmp_path / "a.png"), write_photo(tmp_path / "b.png", 119)]
+    both, none = estimate_photos(("car", FakeModel()), paths, tmp_path, Request(every=True))
+    assert [row["status"] for row in both.document["objects"]] == ["ok", "ok"]
+    assert {"amodal.png", "amodal-2.png"} <= {file.name for file in both.folder.iterdir()}
+    assert [row["status"] for row in none.document["objects"]] == ["no_object"]
+
+
+def test_task_segment_also_writes_depth_and_surface(tmp_path: Path, estimator: None) -> None:
+    path, ask = write_photo(tmp_path / "a.png"), Request(task="segment")
+    (result,) = estimate_photos(("car", labelled()), [path], tmp_path, ask)
+    files = {file.name for file in result.folder.iterdir()}
+    assert files == PAGE | MASKS | {"parts.png", "depth.png", "surface.png"}
+    row = result.document["objects"][0]
+    depth = read(result.folder / row["depth"]["file"]) * row["depth"]["scale"]
+    drawn = result.estimate.segmentation.amodal
+    np.testing.assert_allclose(depth[drawn], result.estimate.segmentation.depth[drawn], atol=1e-4)
+    assert read(result.folder / row["surface"]["file"]).shape == (90, 120, 3)
+    assert not result.document["warnings"][1:]
+
+
+def test_what_a_model_lacks_for_segmentation_is_a_warning(tmp_path: Path, estimator: None) -> None:
+    paths = [write_photo(tmp_path / "a.png"), write_photo(tmp_path / "b.png", 122)]
+    found_, none = estimate_photos(
+        ("car", FakeModel(has_shapes=False)), paths, tmp_path, Request(task="segment")
+    )
+    assert found_.document["warnings"][1:] == [photos.NO_SHAPES, photos.NO_LABELS]
+    assert found_.document["objects"][0]["parts"] is None
+    assert none.document["warnings"] == [] and none.document["objects"][0]["masks"] is None
+    assert {file.name for file in none.folder.iterdir()} == PAGE
+
+
+def test_an_estimate_that_has_a_segmentation_keeps_it(
+    tmp_path: Path, estimator: None, fake_module
+) -> None:
+    def done(model, photo, *rest):
+        return segmented(photo, found(photo, maps=False))
+
+    fake_module("featmesh.inference.estimator", estimate=done)
+    fake_module("featmesh.inference.segment", segment=None)
+    path = write_photo(tmp_path / "a.png")
+    (result,) = estimate_photos(("car", labelled()), [path], tmp_path, Request(task="segment"))
+    assert result.estimate.code is None and "segment" not in result.document["seconds"]
+
+
+def test_a_table_has_a_row_for_each_object(capsys: pytest.CaptureFixture[str]) -> None:
+    photo = Photo(np.full((90, 120, 3), 100, np.uint8))
+    one, two = found(photo, maps=False), found(photo, seen(azimuth=1.0), maps=False)
+    two = replace(two, seconds={})
+    document = result_json("a.png", photo, "car", "0123", [one, two])
+    show([photos.PhotoResult(Path("a.png"), Path("o"), (one, two), document)])
+    out = capsys.readouterr().out
+    assert "34.4°" in out and "57.3°" in out and out.count("a.png") == 1
 
 
 def test_a_model_without_shapes_is_told_once(tmp_path: Path, estimator: None) -> None:
@@ -129,7 +233,7 @@ def test_a_full_disk_is_not_a_bad_photo(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(photos, "write_whole", full)
+    monkeypatch.setattr(result_files, "write_whole", full)
     with pytest.raises(OSError, match="No space left"):
         estimate_photos(
             ("car", FakeModel()), [write_photo(tmp_path / "a.png")], tmp_path, Request()

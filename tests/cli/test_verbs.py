@@ -2,23 +2,27 @@
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from present.samples import found
+from present.samples import PARTS, box_mesh, found, labels_of, segmented
 
 from featmesh.apps import bundled
 from featmesh.cli.main import execute
+from featmesh.geometry.mesh import Mesh
+from featmesh.model.labels import Labels, write_labels
 
 
 @dataclass
 class FakeModel:
     category: str = "car"
     hash: str = "0123"
+    template: Mesh = field(default_factory=box_mesh)
+    labels: Labels | None = None
 
     def shape_space(self, who: str) -> None:
         """It has shapes."""
@@ -37,7 +41,11 @@ def asked(fake_module) -> list[dict[str, Any]]:
         calls.append({"loaded": name})
         return FakeModel()
 
+    def segment(model, photo, estimate):
+        return segmented(photo, estimate, parts=model.labels is not None).segmentation
+
     fake_module("featmesh.inference.estimator", estimate=estimate)
+    fake_module("featmesh.inference.segment", segment=segment)
     fake_module("featmesh.model.checkpoint", load=load)
     return calls
 
@@ -60,10 +68,40 @@ def test_estimate_hands_on_box_and_focal_length(tmp_path: Path, asked) -> None:
     assert document["model"]["name"] == "van"
 
 
-def test_estimate_hands_on_the_task(tmp_path: Path, asked) -> None:
+@pytest.mark.parametrize("task", ["shape", "segment"])
+def test_estimate_hands_on_the_task(tmp_path: Path, asked, task: str) -> None:
     paths = write_photos(tmp_path, "a.png")
-    assert execute(["estimate", *paths, "--task", "shape", "--out", str(tmp_path / "o")]) == 0
-    assert asked[1]["task"] == "shape"
+    assert execute(["estimate", *paths, "--task", task, "--out", str(tmp_path / "o")]) == 0
+    assert asked[1]["task"] == task
+
+
+def test_estimate_finds_all_objects_where_asked(tmp_path: Path, asked, fake_module) -> None:
+    def find_all(model, photo, camera=None, task="pose", config=None):
+        return [segmented(photo, found(photo, maps=False))] * 2
+
+    fake_module("featmesh.inference.several", find_all=find_all)
+    paths = write_photos(tmp_path, "a.png")
+    assert execute(["estimate", *paths, "--all", "--out", str(tmp_path / "o")]) == 0
+    document = json.loads((tmp_path / "o" / "a" / "result.json").read_text("utf-8"))
+    assert len(document["objects"]) == 2
+
+
+def test_estimate_takes_another_labelling(tmp_path: Path, asked) -> None:
+    paths, file = write_photos(tmp_path, "a.png"), tmp_path / "labels.json"
+    write_labels(file, labels_of(box_mesh()), box_mesh())
+    words = ["--labels", str(file), "--out", str(tmp_path / "o")]
+    assert execute(["estimate", *paths, *words]) == 0
+    assert asked[1]["model"].labels.names == PARTS
+    document = json.loads((tmp_path / "o" / "a" / "result.json").read_text("utf-8"))
+    assert [part["name"] for part in document["objects"][0]["parts"]] == list(PARTS)
+
+
+def test_labels_of_another_template_are_refused(tmp_path: Path, asked, capsys) -> None:
+    other = box_mesh().with_vertices(2 * box_mesh().vertices)
+    write_labels(tmp_path / "labels.json", labels_of(other), other)
+    words = ["--labels", str(tmp_path / "labels.json"), "--out", str(tmp_path / "o")]
+    assert execute(["estimate", *write_photos(tmp_path, "a.png"), *words]) != 0
+    assert "E_LABELS" in capsys.readouterr().err and not (tmp_path / "o").exists()
 
 
 def test_estimate_prints_one_json_document(tmp_path: Path, asked, capsys) -> None:
@@ -83,13 +121,15 @@ def test_estimate_prints_a_table_and_writes_to_results(
     assert execute(["estimate", *write_photos(tmp_path / "p", "a.png", "b.png")]) == 0
     assert "34.4°" in capsys.readouterr().out
     written = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.glob("results/*/*"))
-    names = ("overlay.png", "result.html", "result.json")
+    masks = ("amodal.png", "occluded.png", "overlay.png")
+    names = (*masks, "result.html", "result.json", "visible.png")
     assert written == [f"results/{stem}/{name}" for stem in "ab" for name in names]
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (["a.jpg", "--all", "--box", "0", "0", "9", "9"], "E_BOX: estimate: expected one of"),
         (["a.jpg", "b.jpg", "--box", "0", "0", "9", "9"], "E_BOX: estimate: expected one photo"),
         (["a.jpg", "--fov", "60", "--focal-px", "500"], "E_CAMERA: estimate: expected one of"),
         ([], "E_IO: estimate: expected photos"),

@@ -15,7 +15,7 @@ from featmesh.evaluate.predict import evaluate, predict, score_predictions
 from featmesh.geometry.camera import Camera
 from featmesh.geometry.pose import Pose, so3_exp
 from featmesh.geometry.viewpoint import ray_rotation, rotation_from_angles
-from featmesh.inference.describe import Estimate
+from featmesh.inference.result import Estimate
 from featmesh.views.record import View
 
 MODEL = SimpleNamespace(category="car", hash="abc123")

@@ -9,7 +9,7 @@ from featmesh.errors import InputError
 from featmesh.geometry.camera import Camera
 from featmesh.geometry.pose import Pose
 from featmesh.geometry.viewpoint import Viewpoint
-from featmesh.inference.describe import Estimate, Mode, result_json
+from featmesh.inference.result import Estimate, Mode, result_json
 from featmesh.photo.photo import Photo
 
 PHOTO = Photo(np.zeros((60, 80, 3), dtype=np.uint8), warnings=("first frame of three",))

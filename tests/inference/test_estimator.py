@@ -18,7 +18,7 @@ from featmesh.geometry.rotations import geodesic_angle
 from featmesh.geometry.viewpoint import Viewpoint
 from featmesh.inference import estimator
 from featmesh.inference.config import EstimateConfig, RefineConfig, ScanConfig, nemo_config
-from featmesh.inference.estimator import estimate, estimate_all
+from featmesh.inference.estimator import estimate
 from featmesh.photo.photo import Photo
 from featmesh.photo.read import read_photo
 
@@ -220,16 +220,6 @@ def test_stages_are_timed():
     assert all(v >= 0 for v in found.seconds.values())
 
 
-def test_all_models_are_tried_and_the_best_comes_first():
-    seen, at = VIEWS[0]
-    photo = photo_of(aside(seen, CAMERA, at), CAMERA)
-    blind = replace(car_model(), category="bus", texture=-car_model().texture, threshold=0.3)
-    found = estimate_all([blind, car_model()], photo)
-    assert [e.category for e in found] == ["car"]
-    nothing = estimate_all([blind], photo)
-    assert [e.status for e in nothing] == ["no_object"]
-
-
 def a_photo():
     return Photo.from_array(background((480, 640), 0))
 
@@ -249,12 +239,12 @@ def a_photo():
         (None, {"box": (math.nan, 10.0, 20.0, 90.0)}, "E_BOX", "finite"),
         (None, {"camera": Camera(700.0, 700.0, 320.0, 240.0, 640, 480)}, "E_CAMERA", "640x480"),
         (None, {"camera": Camera(2.0, 2.0, 320.0, 240.0, 480, 640)}, "E_CAMERA", "fx between"),
-        (None, {"task": "sculpt"}, "E_TASK", "one of pose, shape, got 'sculpt'"),
+        (None, {"task": "sculpt"}, "E_TASK", "one of pose, shape, segment, got 'sculpt'"),
     ],
 )
 def test_what_cannot_be_used_is_refused(photo, options, code, words, monkeypatch):
     run = inspect.unwrap(estimate)  # without the tests' own check of types
-    monkeypatch.setattr(estimator, "_lens", inspect.unwrap(estimator._lens))
+    monkeypatch.setattr(estimator, "lens_of", inspect.unwrap(estimator.lens_of))
     with pytest.raises(InputError, match=f"expected .*{words}") as got:
         run(car_model(), a_photo() if photo is None else photo, **options)
     assert got.value.code == code

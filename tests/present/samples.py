@@ -11,10 +11,13 @@ from featmesh.geometry.mesh import Mesh
 from featmesh.geometry.pose import Pose
 from featmesh.geometry.template import cuboid
 from featmesh.geometry.viewpoint import Viewpoint
-from featmesh.inference.describe import Estimate, Maps, Mode, Shape
+from featmesh.inference.result import Estimate, Maps, Mode, Segmentation, Shape
+from featmesh.model.labels import Labels
 from featmesh.photo.photo import Photo
+from featmesh.render.rasterize import rasterize
 
 HEIGHT, WIDTH = 90, 120
+PARTS = ("front_end", "rear_end", "mirror")  # nothing has a mirror
 
 
 def grey_photo(height: int = HEIGHT, width: int = WIDTH, value: int = 128) -> Photo:
@@ -69,3 +72,34 @@ def some_maps(camera: Camera, box: tuple[float, float, float, float]) -> Maps:
     score[0] = np.nan
     pixels = np.full((32, 48, 3), 90, dtype=np.uint8)
     return Maps(features, score, Crop.from_box(camera, box, (32, 48)), pixels)
+
+
+def labels_of(mesh: Mesh) -> Labels:
+    """Front and rear end, and nothing between."""
+    y = mesh.vertices[:, 1]
+    number = torch.where(y < -0.2, 1, torch.where(y > 0.2, 2, 0))
+    return Labels(PARTS, torch.nn.functional.one_hot(number, len(PARTS) + 1).float())
+
+
+def segmented(photo: Photo, estimate: Estimate, parts: bool = True) -> Estimate:
+    """The estimate with its segmentation: something hides what lies right of the photo's middle."""
+    mesh, labels = estimate.mesh, labels_of(estimate.mesh)
+    points = estimate.cam_from_obj.apply(mesh.vertices)[None].float()
+    drawn = rasterize(points, mesh.faces, estimate.camera)
+    face, depth = drawn.face_id[0].int().numpy(), drawn.depth[0].numpy()
+    amodal = face >= 0
+    visible = amodal & (np.arange(photo.width) < photo.width / 2)
+    bary = drawn.bary[0].numpy()[amodal]
+    weights = labels.weights.numpy()[mesh.faces.numpy()[face[amodal]]]
+    number = np.zeros(amodal.shape, np.uint8)
+    number[amodal] = np.einsum("nk,nkc->nc", bary, weights).argmax(1)
+    shares = {
+        name: float(visible[number == k].mean())
+        for k, name in enumerate(PARTS, 1)
+        if (number == k).any()
+    }
+    states = np.zeros(len(mesh.faces), np.uint8)
+    states[face[amodal & ~visible]] = 2
+    states[face[visible]] = 1
+    told = (number, PARTS, states, shares) if parts else (None, (), states, {})
+    return replace(estimate, segmentation=Segmentation(amodal, visible, face, bary, depth, *told))

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from featmesh.errors import InputError
-from featmesh.inference.describe import Estimate, result_json
-from featmesh.present.html import fill, score_picture, write_html
+from featmesh.inference.result import Estimate, result_json
+from featmesh.model.labels import Labels
+from featmesh.present.figures import score_picture
+from featmesh.present.html import fill, write_html
+from featmesh.present.masks import part_colour
 
-from .samples import found, grey_photo, shaped
+from .samples import PARTS, found, grey_photo, labels_of, seen, segmented, shaped
 
 HOSTILE = '<script>alert("&")</script>{{rows}}'
 
@@ -37,15 +40,23 @@ class Page(HTMLParser):
             self.scripts.append(data)
 
 
-def written(tmp_path: Path, estimate: Estimate, name: str = "car.jpg") -> str:
+def written(
+    tmp_path: Path, *estimates: Estimate, name: str = "car.jpg", labels: Labels | None = None
+) -> str:
     photo = grey_photo()
     path = tmp_path / "result.html"
-    write_html(path, photo, estimate, result_json(name, photo, "car", "0123456789", [estimate]))
+    result = result_json(name, photo, "car", "0123456789", estimates)
+    write_html(path, photo, estimates, result, labels)
     return path.read_text("utf-8")
 
 
-def scene(page: str) -> Any:
+def scenes(page: str) -> Any:
     return json.loads(Page(page).scripts[0])
+
+
+def scene(page: str) -> Any:
+    (only,) = scenes(page)
+    return only
 
 
 def test_the_page_loads_nothing_from_anywhere(tmp_path: Path) -> None:
@@ -131,9 +142,80 @@ def test_a_refused_photo_shows_why(tmp_path: Path) -> None:
 
 def test_text_from_outside_stays_text(tmp_path: Path) -> None:
     estimate = Estimate("uncertain", HOSTILE, warnings=(HOSTILE,), message=HOSTILE)
-    page = written(tmp_path, estimate, HOSTILE)
+    page = written(tmp_path, estimate, name=HOSTILE)
     assert Page(page).tags.count("script") == 2
     assert html.escape(HOSTILE) in page
+
+
+def test_names_of_parts_stay_text(tmp_path: Path) -> None:
+    photo = grey_photo()
+    estimate = segmented(photo, found(photo))
+    hostile = replace(estimate.segmentation, names=(HOSTILE, "b", "c"), shares={HOSTILE: 1.0})
+    labels = Labels((HOSTILE, "b", "c"), labels_of(estimate.mesh).weights)
+    page = written(tmp_path, replace(estimate, segmentation=hostile), labels=labels)
+    assert Page(page).tags.count("script") == 2
+    assert html.escape(HOSTILE) in page
+
+
+def test_masks_are_shown_with_their_legend(tmp_path: Path) -> None:
+    photo = grey_photo()
+    page = written(tmp_path, segmented(photo, found(photo)))
+    assert "alt='Visible and occluded'" in page and "alt='Parts'" in page
+    assert len(Page(page).links) == 7
+    seen_ = int(re.search(r"visible (\d+) %", page)[1])
+    assert f"occluded {100 - seen_} %" in page and f"{seen_} % of its pixels" in page
+    assert 20 < seen_ < 80
+    for number, name in enumerate(PARTS, 1):
+        colour = f"background:rgb{part_colour(number)}"
+        assert f"<i style='{colour}'></i><b>{number}</b><span>{name.replace('_', ' ')}" in page
+    assert page.count("not in view") == 1  # the mirror
+
+
+def test_without_labels_only_the_masks_are_shown(tmp_path: Path) -> None:
+    photo = grey_photo()
+    page = written(tmp_path, segmented(photo, found(photo), parts=False))
+    assert "alt='Visible and occluded'" in page and "alt='Parts'" not in page
+    assert '<div class="card" hidden>\n  <h3>Parts' in page
+    assert [way["name"] for way in scene(page)["colourings"]] == ["plain", "visibility"]
+
+
+def test_the_mesh_is_coloured_by_state_and_by_part(tmp_path: Path) -> None:
+    photo = grey_photo()
+    estimate = segmented(photo, found(photo))
+    told = scene(written(tmp_path, estimate, labels=labels_of(estimate.mesh)))
+    plain, states, parts = told["colourings"]
+    assert plain["of"] is None and len(plain["palette"]) == 1
+    assert states["of"] == estimate.segmentation.states.tolist()
+    assert states["key"] == ["invisible", "visible", "occluded"]
+    grey, green, red = states["palette"]
+    assert green[1] > max(green[0], green[2]) and red[0] > max(red[1], red[2])
+    assert max(grey) - min(grey) < 30
+    assert parts["key"] == ["", *(name.replace("_", " ") for name in PARTS)]
+    assert parts["palette"][1:] == [list(part_colour(k)) for k in (1, 2, 3)]
+    middles = estimate.mesh.vertices[estimate.mesh.faces].mean(1)[:, 1].numpy()
+    of = np.array(parts["of"])
+    assert len(of) == len(told["faces"]) and set(of.tolist()) <= {0, 1, 2}
+    assert middles[of == 1].max() < middles[of == 2].min()
+
+
+def test_two_objects_have_a_section_each(tmp_path: Path) -> None:
+    photo = grey_photo()
+    one = segmented(photo, found(photo))
+    two = segmented(photo, found(photo, seen(azimuth=2.0, distance=4.0)))
+    page = written(tmp_path, one, two)
+    assert page.count('<section class="object">') == 2
+    assert "<p>2 objects</p>" in page and "Object 1" in page and "Object 2" in page
+    assert page.count("alt='Photo'") == 1 and page.count("alt='Overlay'") == 2
+    assert [len(told["poses"]) for told in scenes(page)] == [2, 2]
+    assert page.count("Focal length") == 1 and page.count("<th scope='row'>Azimuth") == 2
+    assert page.count("<li>the focal length is assumed</li>") == 1
+
+
+def test_an_object_without_a_pose_beside_one_with(tmp_path: Path) -> None:
+    photo = grey_photo()
+    page = written(tmp_path, Estimate("no_object", "car"), segmented(photo, found(photo)))
+    assert [told is None for told in scenes(page)] == [True, False]
+    assert page.count("alt='Photo'") == 1  # the viewer of the second shows it
 
 
 def test_placeholders_in_values_are_not_filled() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featmesh.inference.describe import Estimate
+from featmesh.inference.result import Estimate
 from featmesh.present.overlay import feature_rgb, heat_limit, heat_map, overlay
 
 from .samples import found, grey_photo, seen

@@ -1,32 +1,31 @@
 """Photos in, result folders out: the loop behind ``featmesh estimate`` and ``featmesh demo``."""
 
-import json
 import logging
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from PIL import Image
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from featmesh.errors import FeatmeshError, InputError
+from featmesh.errors import CheckpointError, FeatmeshError, InputError
 from featmesh.geometry.camera import Camera
 from featmesh.geometry.crop import Box
 from featmesh.inference.config import EstimateConfig
-from featmesh.inference.describe import Estimate, result_json
-from featmesh.paths import write_whole
+from featmesh.inference.result import Estimate, result_json
+from featmesh.model.labels import Labels
 from featmesh.photo.camera_file import read_camera_file
 from featmesh.photo.photo import Photo
 from featmesh.photo.read import read_photo
-from featmesh.present.html import write_html
-from featmesh.present.meshfile import write_glb
-from featmesh.present.overlay import overlay
+from featmesh.stopwatch import Stopwatch
 
-SHAPE_FILE = "shape.glb"
+from .result_files import Found, with_files, write
+
+NO_SHAPES = "the model has no shape space: segmented with its mean shape"
+NO_LABELS = "the model has no part labels: no parts; try: --labels FILE"
 log = logging.getLogger(__name__)
 
 
@@ -36,6 +35,7 @@ class Model(Protocol):
 
     category: str
     hash: str
+    labels: Labels | None
 
     def shape_space(self, who: str) -> Any:
         """Return the shape space, or raise E_CKPT_PART."""
@@ -50,28 +50,36 @@ class Request:
         focal_px: focal length, pixels.
         fov: horizontal field of view, degrees.
         camera_file: JSON with K, width, height.
-        task: what to estimate; ``shape`` is the pose and then the object's own shape.
+        task: what to estimate; ``shape`` is the pose and then the object's own shape, ``segment``
+            also writes depth and surface coordinates. Masks and parts come with every task.
         search: settings of the method.
         allow_truncated: use what can be read of a truncated photo.
+        every: every object of the category, front to back, not the clearest one alone; no box then.
     """
 
     box: Box | None = None
     focal_px: float | None = None
     fov: float | None = None
     camera_file: Path | None = None
-    task: Literal["pose", "shape"] = "pose"
+    task: Literal["pose", "shape", "segment"] = "pose"
     search: EstimateConfig = field(default_factory=EstimateConfig)
     allow_truncated: bool = False
+    every: bool = False
 
 
 @dataclass(frozen=True)
 class PhotoResult:
-    """What came of one photo: its folder, the estimate, and the ``result.json`` document."""
+    """What came of one photo: its folder, an estimate an object, the ``result.json`` document."""
 
     path: Path
     folder: Path
-    estimate: Estimate
+    estimates: tuple[Estimate, ...]
     document: dict[str, Any]
+
+    @property
+    def estimate(self) -> Estimate:
+        """The estimate of the first object."""
+        return self.estimates[0]
 
 
 def estimate_photos(
@@ -89,17 +97,32 @@ def estimate_photos(
         CheckpointError: E_CKPT_PART where the task is ``shape`` and the model has no shape space.
     """
     name, category = model
-    if request.task == "shape":  # else every photo would be to blame
-        category.shape_space("estimate")
+    warnings = _lacking(category, request)  # else every photo would be to blame
     results = []
     for path, folder in zip(paths, folders(paths, out), strict=True):
-        photo, estimate = _estimate(category, path, request)
-        document = result_json(path, photo, name, category.hash, [estimate])
-        if estimate.shape is not None:
-            document["objects"][0]["shape"]["file"] = SHAPE_FILE
-        write(folder, photo, estimate, document)
-        results.append(PhotoResult(path, folder, estimate, document))
+        photo, estimates = _estimate(category, path, request)
+        if estimates[0].has_pose:
+            told = (*estimates[0].warnings, *warnings)
+            estimates = (replace(estimates[0], warnings=told), *estimates[1:])
+        found = Found(photo, estimates, category.labels, request.task == "segment")
+        document = with_files(result_json(path, photo, name, category.hash, estimates), found)
+        write(folder, found, document)
+        results.append(PhotoResult(path, folder, estimates, document))
     return results
+
+
+def _lacking(model: Model, request: Request) -> tuple[str, ...]:
+    """Return warnings about what the model lacks for the task; E_CKPT_PART where it cannot do."""
+    if request.task == "pose":
+        return ()
+    try:
+        model.shape_space("estimate")
+        warnings: tuple[str, ...] = ()
+    except CheckpointError:
+        if request.task == "shape":
+            raise
+        warnings = (NO_SHAPES,)
+    return (*warnings, NO_LABELS) if request.task == "segment" and not model.labels else warnings
 
 
 def folders(paths: Sequence[Path], out: Path) -> list[Path]:
@@ -115,17 +138,17 @@ def folders(paths: Sequence[Path], out: Path) -> list[Path]:
     return chosen
 
 
-def _estimate(model: Any, path: Path, request: Request) -> tuple[Photo | None, Estimate]:
-    """Return the photo, if it can be read, and its estimate; what is wrong with it is a value."""
-    from featmesh.inference.estimator import estimate
-
+def _estimate(
+    model: Any, path: Path, request: Request
+) -> tuple[Photo | None, tuple[Estimate, ...]]:
+    """Return the photo, if it can be read, and its estimates; what is wrong with it is a value."""
     photo = None
     try:
         photo = read_photo(path, allow_truncated=request.allow_truncated)
         camera = camera_of(request, photo)
-        return photo, estimate(model, photo, request.box, camera, request.task, request.search)
+        return photo, _found(model, photo, camera, request)
     except FeatmeshError as error:
-        return photo, Estimate.refused(model.category, error)
+        return photo, (Estimate.refused(model.category, error),)
     except (RuntimeError, ArithmeticError, ValueError, IndexError, MemoryError) as error:
         log.debug("estimate of %s failed", path, exc_info=True)
         fault = InputError(
@@ -133,7 +156,34 @@ def _estimate(model: Any, path: Path, request: Request) -> tuple[Photo | None, E
             f"estimate(): expected a result, got {type(error).__name__} ({error}); "
             "try: report it together with the photo",
         )
-        return photo, Estimate.refused(model.category, fault)
+        return photo, (Estimate.refused(model.category, fault),)
+
+
+def _found(
+    model: Any, photo: Photo, camera: Camera | None, request: Request
+) -> tuple[Estimate, ...]:
+    """Return the estimates of a photo, with their segmentations."""
+    if request.every:
+        from featmesh.inference.several import find_all
+
+        several = find_all(model, photo, camera, request.task, request.search)
+        return tuple(several) or (Estimate("no_object", model.category),)
+    from featmesh.inference.estimator import estimate
+
+    found = estimate(model, photo, request.box, camera, request.task, request.search)
+    return (_segmented(model, photo, found),)
+
+
+def _segmented(model: Any, photo: Photo, found: Estimate) -> Estimate:
+    """Return the estimate with its segmentation, where it has a pose."""
+    from featmesh.inference.segment import segment
+
+    if found.segmentation is not None or not found.has_pose:
+        return found
+    clock = Stopwatch()
+    with clock("segment"):
+        segmentation = segment(model, photo, found)
+    return replace(found, segmentation=segmentation, seconds=found.seconds | clock.seconds)
 
 
 def camera_of(request: Request, photo: Photo) -> Camera | None:
@@ -151,23 +201,6 @@ def camera_of(request: Request, photo: Photo) -> Camera | None:
     return read_camera_file(request.camera_file, size) if request.camera_file else None
 
 
-def write(folder: Path, photo: Photo | None, estimate: Estimate, document: dict[str, Any]) -> None:
-    """Write ``result.json``, for a usable photo ``overlay.png`` and ``result.html``, and the shape.
-
-    The shape, ``shape.glb``, is the object's own surface in the unit of t.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in ("overlay.png", "result.html", SHAPE_FILE):  # of an earlier run
-        (folder / stale).unlink(missing_ok=True)
-    text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    write_whole(folder / "result.json", text)
-    if photo is not None and estimate.status != "bad_input":
-        Image.fromarray(overlay(photo, estimate)).save(folder / "overlay.png")
-        write_html(folder / "result.html", photo, estimate, document)
-    if estimate.shape is not None:
-        write_glb(folder / SHAPE_FILE, estimate.shape.mesh, estimate.shape.unit)
-
-
 def show(results: Sequence[PhotoResult]) -> None:
     """Print the estimates as a table, and the shapes, where there are any, as another."""
     table = Table("photo", "status")
@@ -175,23 +208,35 @@ def show(results: Sequence[PhotoResult]) -> None:
         table.add_column(heading, justify="right")
     table.add_column("written to", overflow="fold")
     for result in results:
-        row = result.document["objects"][0]
-        keys = ("azimuth", "elevation", "theta", "distance")
-        pose = [row[key] if result.estimate.has_pose else None for key in keys]
-        spent = _cell(sum(result.document["seconds"].values()) or None, ".2f")
-        numbers = [*(_cell(v, ".1f", "°") for v in pose[:3]), _cell(pose[3], ".2f")]
-        numbers += [_cell(row["score"], ".3f"), spent]
-        names = escape(result.path.name), escape(str(result.folder))
-        table.add_row(names[0], row.get("code", row["status"]), *numbers, names[1])
+        for cells in _rows(result):
+            table.add_row(*cells)
     console = Console()
     console.print(table)
-    if any(result.estimate.shape for result in results):
+    if any(e.shape for result in results for e in result.estimates):
         console.print(_sizes(results))
+
+
+def _rows(result: PhotoResult) -> Iterator[list[str]]:
+    """Yield the cells of each object; what belongs to the photo stands in its first row."""
+    spent = _cell(sum(result.document["seconds"].values()) or None, ".2f")
+    for k, (row, found) in enumerate(
+        zip(result.document["objects"], result.estimates, strict=True)
+    ):
+        keys = ("azimuth", "elevation", "theta", "distance")
+        pose = [row[key] if found.has_pose else None for key in keys]
+        numbers = [*(_cell(v, ".1f", "°") for v in pose[:3]), _cell(pose[3], ".2f")]
+        photo = [escape(result.path.name), spent, escape(str(result.folder))]
+        name, seconds, folder = photo if k == 0 else ["", "", ""]
+        yield [
+            *(name, row.get("code", row["status"]), *numbers),
+            *(_cell(row["score"], ".3f"), seconds, folder),
+        ]
 
 
 def faults(results: Sequence[PhotoResult]) -> list[str]:
     """Return a line for each photo that could not be used: its code, and what to try."""
-    return [f"{r.path}: {r.estimate.message}" for r in results if r.estimate.status == "bad_input"]
+    bad = [(r.path, e) for r in results for e in r.estimates if e.status == "bad_input"]
+    return [f"{path}: {estimate.message}" for path, estimate in bad]
 
 
 def _sizes(results: Sequence[PhotoResult]) -> Table:
@@ -200,14 +245,13 @@ def _sizes(results: Sequence[PhotoResult]) -> Table:
     for heading in ("length", "width", "height", "latent norm"):
         table.add_column(heading, justify="right")
     table.add_column("shape")
-    for result in results:
-        shape = result.estimate.shape
+    for name, shape in [(r.path.name, e.shape) for r in results for e in r.estimates]:
         if shape is not None:
             digits = ".2f" if shape.unit == "metre" else ".3f"
             size = [format(value, digits) for value in shape.dimensions]
             norm = f"{math.hypot(*shape.latent.tolist()):.2f}"
             kept = "fitted" if shape.accepted else "mean (fitting it explained no more)"
-            table.add_row(escape(result.path.name), shape.unit, *size, norm, kept)
+            table.add_row(escape(name), shape.unit, *size, norm, kept)
     return table
 
 

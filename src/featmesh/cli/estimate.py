@@ -1,11 +1,12 @@
-"""Estimate pose or shape in photos; writes OUT/<photo>/overlay.png, result.json, result.html.
+"""Estimate pose, shape and segmentation in photos; writes OUT/<photo>/result.json, result.html.
 
-With --task shape also shape.glb, the object's own surface.
+Beside them overlay.png and masks: amodal.png, visible.png, occluded.png, parts.png. With --task
+shape also shape.glb, the object's own surface; with segment also depth.png and surface.png.
 """
 
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +27,8 @@ class Arguments:
     """Name of a bundled model, or a model folder."""
     box: tuple[float, float, float, float] | None = None
     """X0 Y0 X1 Y1 of the object, pixels of the displayed photo; belongs to one photo."""
+    all: bool = False
+    """Every object of the category, front to back, not the clearest one alone; not with --box."""
     focal_px: float | None = None
     """Focal length in pixels."""
     fov: float | None = None
@@ -34,8 +37,10 @@ class Arguments:
     """Camera file: {"K": [[..]], "width": .., "height": ..}."""
     out: Path = Path("results")
     """Folder to write to."""
-    task: Literal["pose", "shape"] = "pose"
-    """What to estimate: the pose alone, or then the object's own shape too."""
+    task: Literal["pose", "shape", "segment"] = "pose"
+    """What to estimate: the pose; then also the object's own shape; then also depth and surface."""
+    labels: Path | None = None
+    """Labels file: parts of the surface, in place of the model's own."""
     allow_truncated: bool = False
     """Use what can be read of a truncated photo."""
     json: bool = False
@@ -49,6 +54,7 @@ def run(arguments: Arguments) -> int:
     _check(arguments)
     from featmesh.apps.photos import Request, estimate_photos, faults, show
     from featmesh.model.checkpoint import load
+    from featmesh.model.labels import read_labels
 
     request = Request(
         box=arguments.box,
@@ -58,8 +64,11 @@ def run(arguments: Arguments) -> int:
         task=arguments.task,
         search=arguments.search,
         allow_truncated=arguments.allow_truncated,
+        every=arguments.all,
     )
     model, name = load(arguments.model), Path(arguments.model).name
+    if arguments.labels is not None:
+        model = replace(model, labels=read_labels(arguments.labels, model.template))
     results = estimate_photos((name, model), arguments.photos, arguments.out, request)
     if arguments.json:
         document = {"schema": 1, "results": [result.document for result in results]}
@@ -79,6 +88,11 @@ def _check(arguments: Arguments) -> None:
         raise exits.UsageError(
             f"E_BOX: estimate: expected one photo with --box, got {len(arguments.photos)}; "
             "try: one photo at a time"
+        )
+    if arguments.box is not None and arguments.all:
+        raise exits.UsageError(
+            "E_BOX: estimate: expected one of --box, --all, got both; "
+            "try: --box for one object, --all to find them"
         )
     cameras = [arguments.focal_px, arguments.fov, arguments.camera]
     if sum(value is not None for value in cameras) > 1:

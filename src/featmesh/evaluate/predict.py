@@ -22,7 +22,7 @@ from featmesh import __version__
 from featmesh.errors import DatasetError, InputError
 from featmesh.geometry.camera import Camera
 from featmesh.geometry.viewpoint import ray_rotation
-from featmesh.inference.describe import Estimate
+from featmesh.inference.result import Estimate
 from featmesh.paths import write_whole
 from featmesh.photo.photo import Photo
 from featmesh.photo.read import read_photo

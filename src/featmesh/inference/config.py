@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from featmesh.model.config import ModelConfig
+
 EnergyForm = Literal["cosine", "truncated", "l2"]
 
 
@@ -113,6 +115,10 @@ class LocateConfig:
 
     sides: tuple[int, ...] = (672, 480, 336, 240, 160)
     """longer sides of the photo at which its features are taken, pixels"""
+    finer: tuple[int, ...] = (1344, 960)
+    """more of them for small objects, where nothing else is found"""
+    sure: float = 0.35
+    """evidence from which something is found"""
     azimuths: int = 16
     """views of the template that are slid over the maps"""
     elevations: tuple[float, ...] = (3.0, 20.0)
@@ -123,12 +129,35 @@ class LocateConfig:
     """anchors looked up"""
     area_power: float = 0.5
     """candidates are ranked by mean gain times their share of the photo to this power"""
-    candidates: int = 3
-    """boxes that are looked at closely"""
+    peaks: int = 40
+    """best cells of each scale, each the centre of a box"""
+    apart: int = 0
+    """cells around a cell in which none may be better: more objects among the peaks, 0 one"""
+    candidates: int = 5
+    """boxes that are looked at closely, beside the whole photo"""
+    again: int = 2
+    """the likeliest of them, looked at once more where the object was found in them"""
+    worth_power: float = 0.25
+    """what was found in them is ranked by evidence times its share of the photo to this power"""
+    glance_crop: float = 0.57
+    """share of the crop's sides at that look"""
     glance_starts: int = 4
     """starts of that look"""
     glance_steps: int = 30
     """steps of that look"""
+
+
+@dataclass(frozen=True)
+class SegmentConfig:
+    """Which pixels of the object are seen (spec 6.1; numbers ours, chosen on held-out cars)."""
+
+    even: float = 0.2
+    """s - c of a pixel that is as likely the object as an occluder; features of what lies beside
+    an object resemble the object's, so that 0 leaves a third of the occluded pixels unseen"""
+    blur: float = 1.0
+    """standard deviation of the smoothing over the object before that, cells"""
+    grain: int = 4
+    """samples of a cell along each axis"""
 
 
 @dataclass(frozen=True)
@@ -141,8 +170,16 @@ class EstimateConfig:
     """render-and-compare"""
     shape: ShapeConfig = field(default_factory=ShapeConfig)
     """the shape, task 'shape' only"""
+    segment: SegmentConfig = field(default_factory=SegmentConfig)
+    """what each pixel shows"""
     locate: LocateConfig = field(default_factory=LocateConfig)
     """finding the object"""
+    aspects: tuple[float, ...] = (1.0,)
+    """how many times too wide (below 1: too narrow) the photo may have been made, tried where the
+    camera is unknown; (0.6, 0.75, 1.0) for photos squeezed to a square"""
+    crop: float = 1.0
+    """sides of the crop over those the network was trained on; more cells see more, and take
+    longer"""
     length: float | None = None
     """real length of the object front to back, metres; with a known camera t is then in metres"""
 
@@ -151,7 +188,14 @@ def glance_config(config: EstimateConfig) -> EstimateConfig:
     """Return the settings of a first, short look at a box."""
     scan = replace(config.scan, starts=config.locate.glance_starts)
     refine = replace(config.refine, steps=config.locate.glance_steps, polish=0)
-    return replace(config, scan=scan, refine=refine)
+    return replace(config, scan=scan, refine=refine, crop=config.locate.glance_crop)
+
+
+def crop_size(model: ModelConfig, share: float) -> tuple[int, int]:
+    """Return height and width of the crop, pixels, multiples of 16."""
+    sides = (model.crop_height, model.crop_width)
+    height, width = (max(32, round(side * share / 16) * 16) for side in sides)
+    return height, width
 
 
 def nemo_config() -> EstimateConfig:

@@ -1,19 +1,14 @@
-"""What is said about an object in a photo: status, pose, score, other modes (last step).
-
-The same names in Python and in ``result.json`` (contracts 3); radians here, degrees in the file.
-"""
+"""What is said about an object in a photo: status, pose, score, other modes (last step)."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from featmesh.errors import FeatmeshError
 from featmesh.geometry.camera import Camera
 from featmesh.geometry.crop import Crop
 from featmesh.geometry.mesh import Mesh
@@ -24,153 +19,15 @@ from featmesh.geometry.viewpoint import Viewpoint, ray_rotation
 from featmesh.model.category import CategoryModel, FeatureMap
 from featmesh.photo.photo import Photo
 
-from .config import EstimateConfig
+from .confidence import signals
+from .config import EstimateConfig, RefineConfig
 from .energy import Comparison
 from .energy_numba import FusedEnergy
-from .plain import number, pose_json
 from .refine import Refined
+from .result import Estimate, Maps, Mode, Shape
 
-SCHEMA = 1
 MODE_APART = math.radians(25)  # two poses closer than this are one answer
-Status = Literal["ok", "uncertain", "no_object", "bad_input"]
-
-
-@dataclass(frozen=True)
-class Mode:
-    """One pose the search came to, and its score.
-
-    Attributes:
-        cam_from_obj: pose in the camera of the whole photo.
-        score: mean over visible pixels of object minus clutter similarity.
-    """
-
-    cam_from_obj: Pose
-    score: float
-
-
-@dataclass(frozen=True)
-class Maps:
-    """What the estimate looked at: the crop seen by the virtual camera, and its feature cells.
-
-    Attributes:
-        features: unit rows, one a cell.
-        score: object minus clutter similarity of each cell under the final pose, nan outside it.
-        crop: where the crop lies in the photo.
-        pixels: the crop, RGB.
-    """
-
-    features: Float[np.ndarray, "h w c"]
-    score: Float[np.ndarray, "h w"]
-    crop: Crop
-    pixels: UInt8[np.ndarray, "y x 3"]
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The object's own 3D shape.
-
-    Attributes:
-        latent: code of the shape, standard deviations of the category's shape space.
-        mesh: fitted mesh, object frame, in the estimate's unit.
-        mean: mesh before the fit: the category's mean shape in the proportions of the pose stage.
-        dimensions: length (y), width (x), height (z) of the fitted mesh, in the same unit.
-        unit: ``metre`` only where camera and real size are known.
-        accepted: whether fitting it made the energy fall; no: the mesh is the mean.
-    """
-
-    latent: Float[np.ndarray, " d"]
-    mesh: Mesh
-    mean: Mesh
-    dimensions: tuple[float, float, float]
-    unit: Literal["object", "metre"]
-    accepted: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the ``shape`` of an object in ``result.json``."""
-        named = zip(("length", "width", "height"), self.dimensions, strict=True)
-        return {
-            "latent": [number(float(v), 5) for v in self.latent],
-            "dimensions": {name: number(value, 5) for name, value in named},
-            "unit": self.unit,
-            "accepted": self.accepted,
-        }
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """One object of one photo: how sure, where, how turned.
-
-    Attributes:
-        status: ``ok``; ``uncertain`` (a pose, not to be relied on); ``no_object`` (none found);
-            ``bad_input`` (``code`` and ``message`` say why).
-        category: what was looked for.
-        cam_from_obj: pose in the camera of the whole photo, or None.
-        t_unit: unit of t; metre only where camera and real size are known.
-        viewpoint: how the object is seen along the ray to t, radians.
-        box: of the projected mesh, (x0, y0, x1, y1), photo pixels; may reach over the photo.
-        score: mean over visible pixels of object minus clutter similarity; nan where no pose.
-        confidence: probability that the pose is right, None until it is calibrated.
-        modes: the other poses the search came to, best first.
-        camera: the camera the pose belongs to (photo pixels).
-        camera_source: ``given``, ``exif`` or ``assumed``.
-        seconds: time of each stage.
-        warnings: what the reader of the result should know.
-        code: error code of a bad input.
-        message: text of a bad input.
-        mesh: the mesh drawn at the pose, object frame, in the unit of t.
-        shape: the object's own shape, task ``shape`` only.
-        maps: what the estimate looked at, for pictures.
-    """
-
-    status: Status
-    category: str
-    cam_from_obj: Pose | None = None
-    t_unit: Literal["object", "metre"] = "object"
-    viewpoint: Viewpoint | None = None
-    box: tuple[float, float, float, float] | None = None
-    score: float = math.nan
-    confidence: float | None = None
-    modes: tuple[Mode, ...] = ()
-    camera: Camera | None = None
-    camera_source: str = "assumed"
-    seconds: dict[str, float] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-    code: str | None = None
-    message: str | None = None
-    mesh: Mesh | None = None
-    maps: Maps | None = None
-    shape: Shape | None = None
-
-    @classmethod
-    def refused(cls, category: str, error: FeatmeshError) -> "Estimate":
-        """Return the estimate of an input that could not be used: no pose, and why."""
-        return cls("bad_input", category, code=error.code, message=str(error))
-
-    @property
-    def converged(self) -> bool:
-        """Whether the pose can be relied on: the status is ``ok``."""
-        return self.status == "ok"
-
-    @property
-    def has_pose(self) -> bool:
-        """Whether there is a pose that is meant to be seen: found, and not refused."""
-        return self.cam_from_obj is not None and self.status in ("ok", "uncertain")
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object's record of ``result.json``: plain values, degrees, null if unknown."""
-        row: dict[str, Any] = {"status": self.status, "category": self.category}
-        if self.code is not None:
-            row |= {"code": self.code, "message": self.message}
-        row |= pose_json(self.cam_from_obj, self.t_unit, self.viewpoint)
-        row["box"] = None if self.box is None else [number(v, 2) for v in self.box]
-        row |= {"score": number(self.score, 6), "confidence": number(self.confidence, 4)}
-        row["modes"] = [
-            pose_json(mode.cam_from_obj, self.t_unit) | {"score": number(mode.score, 6)}
-            for mode in self.modes
-        ]
-        if self.shape is not None:
-            row["shape"] = self.shape.to_json()
-        return row
+KNOWN = 1e4  # curvature that holds a known focal length
 
 
 @dataclass(frozen=True)
@@ -184,6 +41,10 @@ class Lens:
     def known(self) -> bool:
         """Whether the focal length is known rather than assumed."""
         return self.source != "assumed"
+
+    def squeezed(self, aspect: float) -> "Lens":
+        """Return the lens of a photo made ``aspect`` times too wide."""
+        return replace(self, camera=replace(self.camera, fx=self.camera.fx * aspect))
 
 
 @dataclass(frozen=True)
@@ -234,7 +95,6 @@ def describe(
     if config.length is not None and lens.known:
         unit = config.length / float(mesh.extent[1])
     scaled = Pose(pose.R, pose.t * unit)
-    score = float(refined.score[0])
     estimate = Estimate(
         "ok",
         model.category,
@@ -242,7 +102,7 @@ def describe(
         "metre" if unit != 1.0 else "object",
         Viewpoint.from_pose(scaled),
         _box_of(mesh, pose, camera),
-        score,
+        float(refined.score[0]),
         None,
         _distinct_modes(poses, refined, unit),
         camera,
@@ -253,18 +113,55 @@ def describe(
         maps=Maps(trial.cells.features.numpy(), _score_map(model, trial), trial.crop, trial.pixels),
         shape=_shape(model, trial, unit),
     )
-    if estimate.box is None or (model.threshold is not None and score < model.threshold):
-        return replace(
+    return _judged(model, estimate, reliability(model, lens, trial, config.refine))
+
+
+def reliability(
+    model: CategoryModel, lens: Lens, trial: Trial, config: RefineConfig
+) -> dict[str, float]:
+    """Return the signals by which the pose of a trial is judged, whatever became of its shape."""
+    found = trial.before or trial.refined
+    mesh = mesh_of(model, found)
+    energy = FusedEnergy(Comparison(trial.cells, mesh, model.texture))
+    step = energy.evaluate(found.R[:1], found.t[:1], found.log_zoom[:1])
+    held = np.array([config.zoom_prior, *config.stretch_prior])
+    prior = np.concatenate([np.zeros(6), config.prior_weight / held**2])
+    if lens.known:
+        prior[6] = KNOWN
+    drawn = _box_of(mesh, *_in_photo(lens, replace(trial, refined=found), 0))
+    cells = int(trial.cells.valid.sum())
+    return signals(found, step, prior, cells, trial.crop.box, drawn)
+
+
+def _judged(model: CategoryModel, estimate: Estimate, seen: dict[str, float]) -> Estimate:
+    """Return the estimate with its confidence and status; a refused one is without its pose."""
+    c = model.calibration
+    estimate = replace(estimate, signals=seen)
+    refused = estimate.box is None
+    if c is None:
+        refused |= model.threshold is not None and estimate.score < model.threshold
+    else:
+        sure = c.confidence(seen)
+        refused |= sure < c.no_object_below
+        estimate = replace(
             estimate,
-            status="no_object",
-            cam_from_obj=None,
-            viewpoint=None,
-            box=None,
-            modes=(),
-            mesh=None,
-            shape=None,
+            confidence=sure,
+            rotation_interval=c.interval(seen),
+            status="uncertain" if sure < c.uncertain_below else "ok",
         )
-    return estimate
+    if not refused:
+        return estimate
+    return replace(
+        estimate,
+        status="no_object",
+        cam_from_obj=None,
+        viewpoint=None,
+        box=None,
+        rotation_interval=None,
+        modes=(),
+        mesh=None,
+        shape=None,
+    )
 
 
 def _shape(model: CategoryModel, trial: Trial, unit: float) -> Shape | None:
@@ -348,47 +245,3 @@ def _distinct_modes(poses: Sequence[Pose], refined: Refined, unit: float) -> tup
     return tuple(
         Mode(Pose(poses[k].R, poses[k].t * unit), float(refined.evidence[k])) for k in kept[1:]
     )
-
-
-def result_json(
-    photo_path: str | Path,
-    photo: Photo | None,
-    model_name: str,
-    model_hash: str | None,
-    estimates: Sequence[Estimate],
-) -> dict[str, Any]:
-    """Return the whole ``result.json`` of a photo (contracts 3, schema 1).
-
-    Args:
-        photo_path: as the user gave it.
-        photo: None where it could not be read; width and height are then null.
-        model_name: name or folder name of the model.
-        model_hash: None where no model was loaded.
-        estimates: one an object.
-    """
-    seconds: dict[str, float] = {}
-    for estimate in estimates:
-        for stage, spent in estimate.seconds.items():
-            seconds[stage] = seconds.get(stage, 0.0) + spent
-    told = [*(photo.warnings if photo else ()), *(w for e in estimates for w in e.warnings)]
-    return {
-        "schema": SCHEMA,
-        "photo": str(photo_path),
-        "width": photo.width if photo else None,
-        "height": photo.height if photo else None,
-        "model": {"name": model_name, "hash": model_hash},
-        "camera": _camera_json(photo, estimates),
-        "seconds": {stage: number(spent, 4) for stage, spent in seconds.items()},
-        "warnings": list(dict.fromkeys(told)),
-        "objects": [estimate.to_json() for estimate in estimates],
-    }
-
-
-def _camera_json(photo: Photo | None, estimates: Sequence[Estimate]) -> dict[str, Any]:
-    """Return K and its source: of the first estimate that has a camera, else the photo's."""
-    used = next((e for e in estimates if e.camera is not None), None)
-    camera = used.camera if used else photo.camera if photo else None
-    source = used.camera_source if used else photo.camera_source if photo else None
-    if camera is None:
-        return {"K": None, "source": source}
-    return {"K": [[number(v, 4) for v in row] for row in camera.K.tolist()], "source": source}

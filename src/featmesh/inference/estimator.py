@@ -1,10 +1,10 @@
 """The method on one page: photo -> locate -> crop -> features -> scan -> refine -> describe.
 
-Refine is the pose, then the shape where it is asked for.
+Refine is the pose, then the shape where it is asked for; so is what each pixel shows.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from featmesh.errors import InputError
@@ -15,15 +15,17 @@ from featmesh.photo.photo import Photo, check_size, expect_photo
 from featmesh.photo.resize import resample
 from featmesh.stopwatch import Stopwatch
 
-from .config import EstimateConfig, glance_config
+from .config import EstimateConfig, crop_size, glance_config
 from .descent import RefineStep
-from .describe import Estimate, Lens, Trial, describe, projected_box
+from .describe import Lens, Trial, describe, projected_box
 from .locate import locate, share
 from .refine import fit_shape, render_and_compare
+from .result import Estimate
 from .scan import Starts, scan
+from .segment import segment
 from .tables import pose_table, slide_table
 
-Task = Literal["pose", "shape"]
+Task = Literal["pose", "shape", "segment"]
 TASKS: tuple[Task, ...] = get_args(Task)
 SMALLEST = 4.0  # pixels; a smaller box is no place to look
 
@@ -46,7 +48,8 @@ def estimate(
         camera: of the whole photo; None takes the photo's own, or else assumes one, whose strength
             of perspective is then estimated with the pose.
         task: what is optimised; ``pose`` the camera, with the object's proportions held by a prior;
-            ``shape`` the latent code of its shape too.
+            ``shape`` the latent code of its shape too; ``segment`` also says what each pixel shows,
+            with the shape where the model has a shape space.
         config: settings of all stages.
         on_step: told every step of the refinement.
 
@@ -57,40 +60,75 @@ def estimate(
     config = config or EstimateConfig()
     if task == "shape":
         model.shape_space("estimate()")
+    shaped = task == "shape" or (task == "segment" and model.deformation is not None)
     clock = Stopwatch()
-    lens, warnings = _lens(photo, camera, task), tuple[str, ...]()
+    lens, warnings = lens_of(photo, camera, task), tuple[str, ...]()
     if box is None:
         box = _find(model, photo, lens, config, clock)
     else:
         box, clipped = check_box(box, photo.height, photo.width)
         warnings = ("box clipped to the photo",) if clipped else ()
-    trial = _look(model, photo, lens, box, config, clock, on_step)
-    if task == "shape":
+    lenses = [lens] if lens.known else [lens.squeezed(a) for a in config.aspects]
+    trials = [look(model, photo, each, box, config, clock, on_step) for each in lenses]
+    best = max(range(len(trials)), key=lambda k: trials[k].refined.evidence[0])
+    lens, trial = lenses[best], trials[best]
+    if shaped:
         with clock("shape"):
             refined, free = trial.refined, not lens.known
-            shaped = fit_shape(trial.cells, model, refined, free, config.shape, on_step)
-        trial = replace(trial, refined=shaped, before=refined)
-    return describe(model, photo, lens, trial, config, clock.seconds, warnings)
+            fitted = fit_shape(trial.cells, model, refined, free, config.shape, on_step)
+        trial = replace(trial, refined=fitted, before=refined)
+    found = describe(model, photo, lens, trial, config, clock.seconds, warnings)
+    if task == "segment" and found.has_pose:
+        with clock("segment"):
+            found = replace(found, segmentation=segment(model, photo, found, None, config.segment))
+        found = replace(found, seconds=dict(clock.seconds))
+    return found
 
 
 def _find(
     model: CategoryModel, photo: Photo, lens: Lens, config: EstimateConfig, clock: Stopwatch
 ) -> Box:
     """Locate: glance at the likeliest boxes; the pose found in the best one says where it is."""
-    with clock("locate"):
-        table = slide_table(model, config.locate)
-        found = locate(photo, model, table, config.locate)
-    glance = glance_config(config)
-    trials = [_look(model, photo, lens, c.box, glance, clock, None) for c in found]
-    boxes = [_in_photo(projected_box(model, lens, t), photo) or t.crop.box for t in trials]
-    worth = [
-        trial.refined.evidence[0] * share(box, photo) ** config.locate.area_power
-        for trial, box in zip(trials, boxes, strict=True)
-    ]
-    return boxes[max(range(len(worth)), key=worth.__getitem__)]
+    c, glance = config.locate, glance_config(config)
+    boxes, glances = [(0.0, 0.0, float(photo.width), float(photo.height))], list[Glance]()
+    for search in (c, replace(c, sides=c.finer)):
+        with clock("locate"):
+            found = locate(photo, model, slide_table(model, c), search)
+        boxes += [candidate.box for candidate in found]
+        glances += [_glance(model, photo, lens, box, glance, clock) for box in boxes]
+        glances.sort(key=lambda g: -g.worth)
+        # a box that holds a part of the object shows what it is part of
+        glances += [_glance(model, photo, lens, g.box, glance, clock) for g in glances[: c.again]]
+        if max(g.evidence for g in glances) > c.sure:
+            break
+        boxes = []
+    return max(glances, key=lambda g: g.worth).box
 
 
-def _in_photo(box: Box | None, photo: Photo) -> Box | None:
+@dataclass(frozen=True)
+class Glance:
+    """What a short look at a box found: evidence, where, and how likely it is the object."""
+
+    evidence: float
+    box: Box
+    worth: float
+
+
+def _glance(
+    model: CategoryModel,
+    photo: Photo,
+    lens: Lens,
+    box: Box,
+    config: EstimateConfig,
+    clock: Stopwatch,
+) -> Glance:
+    trial = look(model, photo, lens, box, config, clock, None)
+    drawn = in_photo(projected_box(model, lens, trial), photo) or trial.crop.box
+    evidence = float(trial.refined.evidence[0])
+    return Glance(evidence, drawn, evidence * share(drawn, photo) ** config.locate.worth_power)
+
+
+def in_photo(box: Box | None, photo: Photo) -> Box | None:
     """Return the part of a box inside the photo, None where too little is left to look at."""
     if box is None:
         return None
@@ -99,7 +137,7 @@ def _in_photo(box: Box | None, photo: Photo) -> Box | None:
     return (x0, y0, x1, y1) if x1 - x0 > SMALLEST and y1 - y0 > SMALLEST else None
 
 
-def _look(
+def look(
     model: CategoryModel,
     photo: Photo,
     lens: Lens,
@@ -110,12 +148,12 @@ def _look(
 ) -> Trial:
     """Crop -> features -> scan -> refine, in the virtual camera of one box."""
     with clock("features"):
-        size = (model.config.crop_height, model.config.crop_width)
+        size = crop_size(model.config, config.crop)
         crop = Crop.from_box(lens.camera, box, size)
         pixels, inside = resample(photo, crop)
         cells = model.extract(pixels, inside, crop.camera)
     with clock("scan"):
-        table = pose_table(model, config.scan)
+        table = pose_table(model, config.scan, config.crop)
         starts: Starts = scan(cells, model, table, config.scan, lens.known)
     with clock("refine"):
         free = not lens.known
@@ -123,7 +161,7 @@ def _look(
     return Trial(crop, pixels, cells, refined)
 
 
-def _lens(photo: Photo, camera: Camera | None, task: str) -> Lens:
+def lens_of(photo: Photo, camera: Camera | None, task: str) -> Lens:
     """Return the camera of the whole photo, and whether it is more than an assumption."""
     expect_photo(photo, "estimate()")
     if task not in TASKS:
@@ -137,10 +175,3 @@ def _lens(photo: Photo, camera: Camera | None, task: str) -> Lens:
     if photo.camera is not None:
         return Lens(photo.camera, photo.camera_source)
     return Lens(Camera.assumed(photo.height, photo.width), "assumed")
-
-
-def estimate_all(models: Sequence[CategoryModel], photo: Photo) -> list[Estimate]:
-    """Return one estimate per model that finds its object, best score first; at least one."""
-    found = sorted((estimate(model, photo) for model in models), key=lambda e: -e.score)
-    kept = [e for e in found if e.status in ("ok", "uncertain")]
-    return kept or found[:1]

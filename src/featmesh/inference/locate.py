@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int32
 from torch import Tensor
+from torch.nn import functional
 
 from featmesh.geometry.camera import Camera
 from featmesh.geometry.crop import Box, box_iou
@@ -25,6 +26,7 @@ from .config import LocateConfig
 from .scan import nearest_vertices, rotation_grid
 
 OVERLAP = 0.45  # of two boxes that are one object (intersection over union)
+LEAST = 160  # pixels; a photo smaller than this is enlarged
 DISTANCE = 2.2  # object units, of the slid views
 
 
@@ -136,9 +138,9 @@ def locate(
     texture = model.texture[torch.from_numpy(table.chosen).long()]
     longest = max(photo.height, photo.width)
     for side in config.sides:
-        if side > 1.6 * longest and side > min(config.sides):
+        if side > max(1.6 * longest, LEAST):
             continue  # nothing is gained by enlarging a small photo
-        found += _at_scale(photo, model, texture, table, side / longest)
+        found += _at_scale(photo, model, texture, table, config, side / longest)
     found = [_weighed(candidate, photo, config.area_power) for candidate in found]
     found.sort(key=lambda c: -c.score)
     kept: list[Candidate] = []
@@ -161,7 +163,12 @@ def share(box: Box, photo: Photo) -> float:
 
 
 def _at_scale(
-    photo: Photo, model: CategoryModel, texture: Tensor, table: SlideTable, scale: float
+    photo: Photo,
+    model: CategoryModel,
+    texture: Tensor,
+    table: SlideTable,
+    config: LocateConfig,
+    scale: float,
 ) -> list[Candidate]:
     """Return the peaks of one scale of the photo."""
     stride = model.config.stride
@@ -180,9 +187,8 @@ def _at_scale(
     best = np.zeros((rows, columns), np.float32)
     view = np.zeros((rows, columns), np.int32)
     _slide(gain.numpy(), (table.first, table.dy, table.dx, table.anchor), best, view)
-    peaks = np.argsort(-best, axis=None)[:40]
     found = []
-    for flat_index in peaks:
+    for flat_index in _peaks(best, config):
         y, x = divmod(int(flat_index), columns)
         half_y, half_x = table.half[view[y, x]].tolist()
         sx, sy = stride * photo.width / width, stride * photo.height / height
@@ -196,3 +202,13 @@ def _at_scale(
         if box[2] - box[0] > 2 and box[3] - box[1] > 2:
             found.append(Candidate(box, float(best[y, x])))
     return found
+
+
+def _peaks(best: Float32[np.ndarray, "y x"], config: LocateConfig) -> np.ndarray:
+    """Return the flat indices of a scale's best cells, best first."""
+    if config.apart > 0:
+        around = functional.max_pool2d(
+            torch.from_numpy(best)[None], 2 * config.apart + 1, 1, config.apart
+        )
+        best = np.where(best >= around[0].numpy(), best, 0)
+    return np.argsort(-best, axis=None)[: config.peaks]

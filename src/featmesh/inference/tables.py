@@ -6,7 +6,7 @@ from functools import lru_cache
 from featmesh.geometry.mesh import Mesh
 from featmesh.model.category import CategoryModel
 
-from .config import LocateConfig, ScanConfig
+from .config import LocateConfig, ScanConfig, crop_size
 from .locate import SlideTable, build_slides
 from .scan import PoseTable, build_table
 
@@ -24,11 +24,11 @@ class _Key:
         return isinstance(other, _Key) and other.mesh.vertices is self.mesh.vertices
 
 
-def pose_table(model: CategoryModel, config: ScanConfig) -> PoseTable:
-    """Return the pose table of a model for its crop's map."""
+def pose_table(model: CategoryModel, config: ScanConfig, crop: float = 1.0) -> PoseTable:
+    """Return the pose table of a model for the map of its crop, ``crop`` times as large."""
     stride = model.config.stride
-    size = (model.config.crop_height // stride, model.config.crop_width // stride)
-    return _pose_table(_Key(model.template), size, config)
+    height, width = crop_size(model.config, crop)
+    return _pose_table(_Key(model.template), (height // stride, width // stride), config)
 
 
 def slide_table(model: CategoryModel, config: LocateConfig) -> SlideTable:

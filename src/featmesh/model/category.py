@@ -23,10 +23,12 @@ from featmesh.render.shade import interpolate
 
 from .atlas import Atlas
 from .backbones import Backbone, build_backbone
+from .calibration import Calibration
 from .checkpoint import ModelFiles, save_model
 from .clutter import clutter_score
 from .config import DeformationConfig, ModelConfig
 from .deformation import Deformation, build_deformation
+from .labels import Labels
 from .texture_map import TextureMap
 
 
@@ -77,6 +79,9 @@ class CategoryModel:
         extra: what else the files say (metrics, data, licence notes).
         deformation: shape space, None for a model of the mean shape only.
         texture_map: the UV map that ``texture`` was sampled from, where the model has one.
+        labels: parts of the surface, where the model has any.
+        calibration: what its confidence is made of; None for a model that cannot say how sure it is
+            and refuses by ``threshold``.
     """
 
     category: str
@@ -90,6 +95,8 @@ class CategoryModel:
     extra: dict[str, Any] = field(default_factory=dict)
     deformation: Deformation | None = None
     texture_map: TextureMap | None = None
+    labels: Labels | None = None
+    calibration: Calibration | None = None
 
     @torch.no_grad()
     def extract(
@@ -179,6 +186,12 @@ class CategoryModel:
         if self.texture_map is not None:
             tensors["texture_map.texels"] = self.texture_map.texels.half()
             tensors["texture_map.weight"] = self.texture_map.weight
+        extra = {**self.extra, "threshold": self.threshold}
+        if self.calibration is not None:
+            extra["calibration"] = asdict(self.calibration)
+        if self.labels is not None:
+            tensors["labels.weights"] = self.labels.weights.half()
+            extra["labels"] = list(self.labels.names)
         if self.template.uv is not None:
             tensors["template.uv"] = self.template.uv.float()
         save_model(
@@ -188,7 +201,7 @@ class CategoryModel:
             trunk,
             self.config.backbone,
             tensors,
-            {**self.extra, "threshold": self.threshold},
+            extra,
         )
 
     @classmethod
@@ -223,6 +236,8 @@ class CategoryModel:
             dict(files.extra),
             deformation,
             chart,
+            _filled_labels(template, files),
+            _filled_calibration(files),
         )
 
 
@@ -266,6 +281,24 @@ def _filled_map(config: ModelConfig, template: Mesh, tensors: dict[str, Tensor])
     if tuple(texels.shape) != (*size, config.channels) or tuple(weight.shape) != size:
         raise _unfit(f"a UV map of {tuple(texels.shape)}")
     return TextureMap(Atlas.of(template, size), texels.float(), weight.float())
+
+
+def _filled_labels(template: Mesh, files: ModelFiles) -> Labels | None:
+    """Return the parts of the surface of a model that has any."""
+    weights, names = files.tensors.get("labels.weights"), files.extra.get("labels")
+    if weights is None and names is None:
+        return None
+    if weights is None or not isinstance(names, list):
+        raise _unfit("labels without names, or names without labels")
+    total = weights.float().sum(1, keepdim=True).clamp_min(1e-6)
+    labels = Labels(tuple(str(name) for name in names), weights.float() / total)
+    return labels.checked(template, "load()")
+
+
+def _filled_calibration(files: ModelFiles) -> Calibration | None:
+    """Return what the model's confidence is made of."""
+    stated = files.extra.get("calibration")
+    return None if stated is None else config_from_dict(Calibration, stated).checked()
 
 
 def _unfit(got: str) -> CheckpointError:

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from featmesh.geometry.camera import Camera
 from featmesh.geometry.mesh import Mesh
 from featmesh.geometry.pose import Pose
-from featmesh.inference.describe import Estimate
+from featmesh.inference.result import Estimate
 from featmesh.photo.photo import Photo
 from featmesh.render.rasterize import rasterize
 
@@ -37,32 +37,50 @@ COLD, MIDDLE, WARM = (33, 102, 172), (247, 247, 247), (178, 24, 43)
 OUTSIDE = (214, 214, 214)
 
 
-def overlay(photo: Photo, estimate: Estimate) -> UInt8[np.ndarray, "h w 3"]:
-    """Return the photo, longer side at most 1000 px, with the mesh, its axes and front drawn.
+def overlay(photo: Photo, *estimates: Estimate) -> UInt8[np.ndarray, "h w 3"]:
+    """Return the photo, longer side at most 1000 px, with meshes, their axes and fronts drawn.
 
     Small photos are doubled, so that the drawing can be seen; without a pose nothing is drawn.
 
     Args:
         photo: as displayed.
-        estimate: with ``cam_from_obj``, ``camera`` and ``mesh`` in the unit of t.
+        estimates: with ``cam_from_obj``, ``camera`` and ``mesh`` in the unit of t; the farthest is
+            drawn first.
     """
-    longest = max(photo.height, photo.width)
-    factor = 2.0 if longest <= LONGEST / 2 else min(1.0, LONGEST / longest)
-    height, width = max(1, round(photo.height * factor)), max(1, round(photo.width * factor))
-    picture = Image.fromarray(photo.pixels).resize((width, height), Image.Resampling.LANCZOS)
-    pose, camera, mesh = estimate.cam_from_obj, estimate.camera, estimate.mesh
-    if not estimate.has_pose or pose is None or camera is None or mesh is None:
-        return np.asarray(picture)
-    fine = camera.scale(factor).scale(float(FINE))
-    drawn = picture.resize((fine.width, fine.height), Image.Resampling.NEAREST)
+    picture, factor = shown(photo)
+    size = picture.size
+    for estimate in sorted(estimates, key=_distance, reverse=True):
+        pose, camera, mesh = estimate.cam_from_obj, estimate.camera, estimate.mesh
+        if estimate.has_pose and pose is not None and camera is not None and mesh is not None:
+            fine = camera.scale(factor).scale(float(FINE))
+            picture = _draw(picture, mesh, pose, fine)
+    return np.asarray(picture.resize(size, Image.Resampling.BOX))
+
+
+def _distance(estimate: Estimate) -> float:
+    """Return how far away the object's centre is, in the unit of t."""
+    return 0.0 if estimate.cam_from_obj is None else float(estimate.cam_from_obj.t.norm())
+
+
+def _draw(picture: Image.Image, mesh: Mesh, pose: Pose, camera: Camera) -> Image.Image:
+    """Return the picture, as fine as the camera's, with one object drawn."""
+    drawn = picture.resize((camera.width, camera.height), Image.Resampling.NEAREST)
     front_is_near = float(pose.R[2, 1]) > 0  # the front (-y) looks at the camera
     if not front_is_near:
-        _draw_front(drawn, mesh, pose, fine)
-    drawn = _blend_mesh(drawn, mesh, pose, fine)
+        _draw_front(drawn, mesh, pose, camera)
+    drawn = _blend_mesh(drawn, mesh, pose, camera)
     if front_is_near:
-        _draw_front(drawn, mesh, pose, fine)
-    _draw_axes(drawn, mesh, pose, fine)
-    return np.asarray(drawn.resize(picture.size, Image.Resampling.BOX))
+        _draw_front(drawn, mesh, pose, camera)
+    _draw_axes(drawn, mesh, pose, camera)
+    return drawn
+
+
+def shown(photo: Photo) -> tuple[Image.Image, float]:
+    """Return the photo as large as pictures show it, and by how much it was scaled."""
+    longest = max(photo.height, photo.width)
+    factor = 2.0 if longest <= LONGEST / 2 else min(1.0, LONGEST / longest)
+    size = max(1, round(photo.width * factor)), max(1, round(photo.height * factor))
+    return Image.fromarray(photo.pixels).resize(size, Image.Resampling.LANCZOS), factor
 
 
 def _blend_mesh(picture: Image.Image, mesh: Mesh, pose: Pose, camera: Camera) -> Image.Image:
@@ -74,7 +92,7 @@ def _blend_mesh(picture: Image.Image, mesh: Mesh, pose: Pose, camera: Camera) ->
     tint = 255 * TINT * _face_shades(points[mesh.faces].numpy())[:, None]
     under = pixels[inside]
     pixels[inside] = np.clip(under + OPACITY * (tint[face_id[inside]] - under), 0, 255)
-    pixels[_outline(inside, 2 * FINE)] = OUTLINE
+    pixels[outline(inside, 2 * FINE)] = OUTLINE
     return Image.fromarray(pixels)
 
 
@@ -87,7 +105,7 @@ def _face_shades(corners: Float[np.ndarray, "f 3 3"]) -> Float[np.ndarray, " f"]
     return 0.3 + 0.4 * from_camera + 0.5 * np.clip(normal @ above_left, 0, 1)
 
 
-def _outline(inside: Bool[np.ndarray, "h w"], thickness: int) -> Bool[np.ndarray, "h w"]:
+def outline(inside: Bool[np.ndarray, "h w"], thickness: int) -> Bool[np.ndarray, "h w"]:
     """Return the pixels of a silhouette within ``thickness`` pixels of its border."""
     core = inside.copy()
     for _ in range(thickness):
