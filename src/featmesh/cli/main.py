@@ -24,6 +24,7 @@ VERBS = {
     "train": "train a category model on a views file",
     "evaluate": "measure a model on a views file",
     "learn-shape": "learn a category's shape space from CAD files",
+    "label-parts": "name the parts of a model's surface, from annotated photos or a mesh",
     "shape-space": "show a model's shape space: pictures, GLBs, a table",
     "info": "show what a model is and what was measured on it",
     "doctor": "check this installation",
