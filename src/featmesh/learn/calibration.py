@@ -29,7 +29,7 @@ from .correspondence import Sample
 
 RIGHT = math.radians(30)
 SHARE = 0.9  # of the errors that an interval holds
-REFUSED = 0.01  # share of the right answers that may be refused
+REFUSED = 0.0025  # share of the right answers that may be refused
 FEWEST = 40  # outcomes of each kind; with fewer nothing is fitted
 RIDGE = 1e-3
 FOLDS = 5

@@ -33,7 +33,7 @@ class Calibration:
     scale: tuple[float, ...]
     right: tuple[float, ...]
     width: tuple[float, ...]
-    uncertain_below: float = 0.5
+    uncertain_below: float = 0.8
     no_object_below: float = 0.0
 
     def checked(self) -> "Calibration":

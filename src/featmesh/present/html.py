@@ -128,6 +128,7 @@ def _numbers(estimate: Estimate, result: dict[str, Any] | None) -> list[tuple[st
         numbers.append(("Code", estimate.code))
     length = " m" if row["t_unit"] == "metre" else " object units"
     shown = [("score", "Score", "", 3), ("confidence", "Confidence", "", 2)]
+    shown.append(("rotation_interval", "Rotation, 9 in 10 within", "°", 1))
     if estimate.has_pose:
         angles = ("azimuth", "Azimuth"), ("elevation", "Elevation"), ("theta", "In-plane rotation")
         turned = [(key, label, "°", 1) for key, label in angles]
