@@ -8,8 +8,9 @@ from typing import Any
 from output import cell, markdown
 
 # what, file, path to the number in its results, must reach
-A, L, F, S, V = "accuracy", "locate", "refusal", "speed", "render_speed"
+A, L, S, V = "accuracy", "locate", "speed", "render_speed"
 P, C = "shape_photo", "shape_space"
+G, N, B = "segmentation", "confidence", "refusal/box = whole image"
 CLAIMS: tuple[tuple[str, str, str, str], ...] = (
     ("Stanford dev, no camera, box = whole image: acc@30°", A, "dev/acc_30", ">= .985"),
     ("the same: acc@10°", A, "dev/acc_10", ">= .88"),
@@ -26,10 +27,10 @@ CLAIMS: tuple[tuple[str, str, str, str], ...] = (
     ("L3: acc@30°", A, "occluded/L3/acc_30", ""),
     ("box of the projected template, dev: mean IoU", A, "dev/box_iou_mean", ">= .80"),
     ("distance on KITTI, K and length 4.3 m: median error", A, "depth/median", "<= .10"),
-    ("dev cars refused, box given", F, "box = whole image/positives_refused_share", "<= .02"),
-    ("dev cars refused, no box", F, "no box/positives_refused_share", "<= .02"),
-    ("negatives refused, box given", F, "box = whole image/refused_share", ""),
-    ("negatives refused, no box", F, "no box/refused_share", ""),
+    ("dev cars refused, box given", N, f"{B}/cars_no_object", "<= .02"),
+    ("dev cars refused, no box", N, "refusal/no box/cars_no_object", "<= .02"),
+    ("negatives refused, box given", N, f"{B}/negatives_no_object", ""),
+    ("negatives refused, no box", N, "refusal/no box/negatives_no_object", ""),
     ("`estimate` with a box, 2 cores, s", S, "estimate/slowest/with box", "<= .5"),
     ("`estimate` without a box, 2 cores, s", S, "estimate/slowest/without", "<= 1.2"),
     ("pose stage at 28x42 cells, 1,474 vertices, one thread, s", S, "pose/median", "<= .12"),
@@ -68,6 +69,45 @@ CLAIMS: tuple[tuple[str, str, str, str], ...] = (
     ("street cars' length: error of the mean less the fitted, m", P, "sizes/less/length", "> 0"),
     ("the same: width", P, "sizes/less/width", "> 0"),
     ("the same: height", P, "sizes/less/height", "> 0"),
+    ("18 parts, car_parts 321-400, learned from 1-320: mIoU", "parts", "ours/L0/miou", ">= .50"),
+    ("the same: part pixels with the right part", "parts", "ours/L0/accuracy", ">= .70"),
+    ("the same mIoU, less that of a head on pixels", "parts", "more/L0/miou", ""),
+    ("the same behind occluders L1", "parts", "more/L1/miou", ""),
+    ("L2", "parts", "more/L2/miou", "> 0"),
+    ("L3", "parts", "more/L3/miou", "> 0"),
+    ("visible mask of davis_cars, no box: mean IoU", G, "davis_cars/all/iou_mean", ">= .85"),
+    ("the same, car-roundabout alone", G, "davis_cars/car-roundabout/iou_mean", ""),
+    ("the same, drift-chicane alone", G, "davis_cars/drift-chicane/iou_mean", ""),
+    ("occluder maps on dev: IoU at L1", G, "occluders/L1/iou", ""),
+    ("L2", G, "occluders/L2/iou", ">= .6"),
+    ("L3", G, "occluders/L3/iou", ""),
+    ("dev, all stages, behind occluders L1: acc@30°", G, "occluders/L1/acc_30", ">= .96"),
+    ("L2", G, "occluders/L2/acc_30", ">= .90"),
+    ("L3", G, "occluders/L3/acc_30", ">= .72"),
+    ("extra time of all masks, 2 cores, s", G, "occluders/seconds", "<= .15"),
+    ("the same, 854x480 pixels", G, "davis_cars/all/seconds", "<= .15"),
+    ("cars against negatives, box given: AUROC of confidence", N, f"{B}/auroc", ">= .98"),
+    ("the same, no box", N, "refusal/no box/auroc", ">= .98"),
+    (
+        "negatives accepted, 2 % of cars refused, box given",
+        N,
+        f"{B}/accepted_at_2_percent",
+        "<= .05",
+    ),
+    ("the same, no box", N, "refusal/no box/accepted_at_2_percent", "<= .05"),
+    ("as bundled, box given: cars not `ok`", N, f"{B}/cars_not_ok", "<= .02"),
+    ("negatives `ok`", N, f"{B}/negatives_ok", "<= .05"),
+    ("confidence, dev L0 to L3: ECE", N, "reliability/L0 to L3/ece", "<= .05"),
+    ("the same: AUROC of right against wrong", N, "reliability/L0 to L3/auroc_right", ">= .85"),
+    ("90 % pose interval: coverage, at least", N, "reliability/L0 to L3/coverage", ">= .85"),
+    ("the same, at most", N, "reliability/L0 to L3/coverage", "<= .95"),
+    (
+        "rank correlation of its width and the error",
+        N,
+        "reliability/L0 to L3/rank_correlation",
+        ">= .4",
+    ),
+    ("dev errors above 90°", A, "dev/over_90", "<= .01"),
     ("peak memory on a 12-Mpx photo, in Python, GB", S, "memory/Python", "< 1.5"),
     ("the same, `featmesh estimate`", S, "memory/verb", "< 1.5"),
 )

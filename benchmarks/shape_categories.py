@@ -62,7 +62,7 @@ def figures(space: ShapeSpace, files: list[Path], seed: int) -> dict[str, float]
         cad = read_mesh(path).normalised()
         asked, told = (outer_points(cad, POINTS, generator(seed, p, 0, k)) for p in ("a", "b"))
         code = fit_latent(space.deformation, space.template, asked)
-        moved = space.deformation(code[None])[0].double()
+        moved = space.deformation(code[None].float())[0].double()
         fitted = space.template.with_vertices(space.template.vertices + moved)
         drawn = [_points(mesh, seed, k) for mesh in (space.template, fitted)]
         rows.append([chamfer(points, told) for points in drawn])

@@ -204,9 +204,8 @@ def camera_of(request: Request, photo: Photo) -> Camera | None:
 def show(results: Sequence[PhotoResult]) -> None:
     """Print the estimates as a table, and the shapes, where there are any, as another."""
     table = Table("photo", "status")
-    for heading in ("azimuth", "elevation", "in-plane", "distance", "score", "seconds"):
+    for heading in ("azimuth", "elevation", "in-plane", "distance", "sure", "seconds"):
         table.add_column(heading, justify="right")
-    table.add_column("written to", overflow="fold")
     for result in results:
         for cells in _rows(result):
             table.add_row(*cells)
@@ -214,6 +213,8 @@ def show(results: Sequence[PhotoResult]) -> None:
     console.print(table)
     if any(e.shape for result in results for e in result.estimates):
         console.print(_sizes(results))
+    for out in dict.fromkeys(result.folder.parent for result in results):
+        console.print(f"a folder for each photo in {escape(str(out))}", soft_wrap=True)
 
 
 def _rows(result: PhotoResult) -> Iterator[list[str]]:
@@ -225,12 +226,9 @@ def _rows(result: PhotoResult) -> Iterator[list[str]]:
         keys = ("azimuth", "elevation", "theta", "distance")
         pose = [row[key] if found.has_pose else None for key in keys]
         numbers = [*(_cell(v, ".1f", "°") for v in pose[:3]), _cell(pose[3], ".2f")]
-        photo = [escape(result.path.name), spent, escape(str(result.folder))]
-        name, seconds, folder = photo if k == 0 else ["", "", ""]
-        yield [
-            *(name, row.get("code", row["status"]), *numbers),
-            *(_cell(row["score"], ".3f"), seconds, folder),
-        ]
+        name, seconds = (escape(result.path.name), spent) if k == 0 else ("", "")
+        sure = _cell(row["confidence"], ".0%")
+        yield [name, row.get("code", row["status"]), *numbers, sure, seconds]
 
 
 def faults(results: Sequence[PhotoResult]) -> list[str]:

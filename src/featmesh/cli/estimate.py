@@ -82,21 +82,18 @@ def run(arguments: Arguments) -> int:
 
 def _check(arguments: Arguments) -> None:
     """Raise UsageError where options do not go together."""
-    if not arguments.photos:
-        raise exits.UsageError("E_IO: estimate: expected photos, got none; try: name a file")
-    if arguments.box is not None and len(arguments.photos) > 1:
-        raise exits.UsageError(
-            f"E_BOX: estimate: expected one photo with --box, got {len(arguments.photos)}; "
-            "try: one photo at a time"
-        )
-    if arguments.box is not None and arguments.all:
-        raise exits.UsageError(
-            "E_BOX: estimate: expected one of --box, --all, got both; "
-            "try: --box for one object, --all to find them"
-        )
-    cameras = [arguments.focal_px, arguments.fov, arguments.camera]
-    if sum(value is not None for value in cameras) > 1:
-        raise exits.UsageError(
-            "E_CAMERA: estimate: expected one of --focal-px, --fov, --camera, got several; "
-            "try: keep the one you trust most"
-        )
+    a, count = arguments, len(arguments.photos)
+    cameras = sum(value is not None for value in (a.focal_px, a.fov, a.camera))
+    faults = {
+        "E_IO: estimate: expected photos, got none; try: name a file": not count,
+        f"E_BOX: estimate: expected one photo with --box, got {count}; try: one photo at a time": (
+            a.box is not None and count > 1
+        ),
+        "E_BOX: estimate: expected one of --box, --all, got both; try: --box for one object, "
+        "--all to find them": a.box is not None and a.all,
+        "E_CAMERA: estimate: expected one of --focal-px, --fov, --camera, got several; "
+        "try: keep the one you trust most": cameras > 1,
+    }
+    for text, wrong in faults.items():
+        if wrong:
+            raise exits.UsageError(text)
