@@ -16,9 +16,9 @@ from torch import nn
 
 from featmesh.draws import generator
 from featmesh.files import read_tensors, sha256_of
+from featmesh.learn.calibration import fit_calibration, outcomes
 from featmesh.learn.config import AugmentConfig, TrainConfig
 from featmesh.learn.data import Batch, TrainData, draw_batch, load_data
-from featmesh.learn.threshold import refusal_threshold
 from featmesh.learn.trainer import TrainState, torch_generator, train_step
 from featmesh.model.backbones import Backbone, build_backbone, normalise
 from featmesh.model.category import CategoryModel
@@ -129,9 +129,10 @@ def save(state: TrainState, data: TrainData, backbone: Backbone) -> None:
         backbone.eval(),
         extra=extra,
     )
-    model.threshold = refusal_threshold(model, data.held_out[:20], data.scenery.pictures)
+    known = outcomes(model, data.held_out[:20], data.scenery.pictures)
+    model.calibration = fit_calibration(known)
     model.save(str(Path(config.out) / "models" / config.category))
-    print(f"threshold {model.threshold}; {config.out}", flush=True)
+    print(f"calibrated: {model.calibration is not None}; {config.out}", flush=True)
 
 
 if __name__ == "__main__":
