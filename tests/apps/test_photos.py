@@ -17,7 +17,7 @@ from featmesh.errors import CheckpointError, InputError
 from featmesh.inference.result import Estimate, result_json
 from featmesh.model.labels import Labels
 from featmesh.photo.photo import Photo
-from featmesh.present.rle import decode
+from featmesh.rle import decode
 
 SIZES = ("length", "width", "height")
 PAGE = {"overlay.png", "result.json", "result.html"}

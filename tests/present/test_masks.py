@@ -17,7 +17,7 @@ from featmesh.present.masks import (
     state_overlay,
 )
 from featmesh.present.overlay import overlay
-from featmesh.present.rle import decode
+from featmesh.rle import decode
 
 from .samples import HEIGHT, PARTS, WIDTH, found, grey_photo, segmented, shaped
 

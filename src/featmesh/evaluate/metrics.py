@@ -84,6 +84,22 @@ def add_error(pose1: Pose, pose2: Pose, vertices_obj: Float[Tensor, "v 3"]) -> f
     return float((both[0] - both[1]).norm(dim=-1).mean())
 
 
+def add_symmetric_error(pose1: Pose, pose2: Pose, vertices_obj: Float[Tensor, "v 3"]) -> float:
+    """Return ADD-S: of each vertex under the first pose the nearest under the second, mean.
+
+    For objects that look the same from several sides. Unit of t, as in :func:`add_error`.
+    """
+    points = vertices_obj.double()
+    both = [Pose(pose.R.double(), pose.t.double()).apply(points) for pose in (pose1, pose2)]
+    nearest = [torch.cdist(part, both[1]).min(1).values for part in both[0].split(1024)]
+    return float(torch.cat(nearest).mean())
+
+
+def translation_error(pose1: Pose, pose2: Pose) -> float:
+    """Return the distance between the object's centres under two poses, in the unit of t."""
+    return float((pose1.t.double() - pose2.t.double()).norm())
+
+
 def mask_iou(mask1: Bool[np.ndarray, "h w"], mask2: Bool[np.ndarray, "h w"]) -> float:
     """Return the overlap of two masks over their union; two empty masks agree: 1 (spec 4.1)."""
     union = np.count_nonzero(mask1 | mask2)

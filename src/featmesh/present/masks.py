@@ -14,9 +14,9 @@ from PIL import Image
 from featmesh.geometry.mesh import Mesh
 from featmesh.inference.result import INVISIBLE, OCCLUDED, VISIBLE, Estimate, Segmentation
 from featmesh.photo.photo import Photo
+from featmesh.rle import encode, encode_labels
 
 from .overlay import FINE, OUTLINE, outline, shown
-from .rle import encode, encode_labels
 
 Colour = tuple[int, int, int]
 STATE_COLOURS: dict[int, Colour] = {

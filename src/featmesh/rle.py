@@ -1,4 +1,4 @@
-"""Masks as text: COCO's compressed run lengths, written from the format's description.
+"""Masks as run lengths: COCO's, compressed to text or as a list; from the format's description.
 
 A mask is read column by column. Its runs are counted, pixels outside first (0 of them where the
 first pixel lies inside). From the fourth count on the difference to the count two before is kept.
@@ -6,6 +6,7 @@ Numbers are cut into 5 bits a character, low ones first, in two's complement: 32
 follow, and 48 makes the character printable.
 """
 
+from collections.abc import Mapping
 from typing import Any, TypedDict
 
 import numpy as np
@@ -81,18 +82,33 @@ def _text(counts: Int64[np.ndarray, " n"]) -> str:
     return characters[used].tobytes().decode("ascii")
 
 
-def decode(rle: dict[str, Any] | Rle) -> Bool[np.ndarray, "h w"]:
+def decode(rle: Mapping[str, Any] | Rle) -> Bool[np.ndarray, "h w"]:
     """Return the mask of COCO run lengths.
+
+    Args:
+        rle: with ``size`` (height, width) and ``counts``: compressed text, or a list of numbers.
 
     Raises:
         InputError: E_RLE where they are none, or do not fill the picture.
     """
-    height, width = rle["size"]
-    counts = _numbers(str(rle["counts"]))
+    size, given = rle.get("size"), rle.get("counts")
+    if not isinstance(size, list | tuple) or len(size) != 2 or not all(map(_is_count, size)):
+        raise _bad("size [height, width]", repr(size)[:40])
+    height, width = size
+    if isinstance(given, list):
+        if not all(map(_is_count, given)):
+            raise _bad("a list of whole numbers", repr(given)[:40])
+        counts = np.array(given, dtype=np.int64)
+    else:
+        counts = _numbers(given.decode("latin-1") if isinstance(given, bytes) else str(given))
     if len(counts) == 0 or bool((counts < 0).any()) or int(counts.sum()) != height * width:
         raise _bad(f"runs of {height * width} pixels", f"{int(counts.sum())}")
     inside = np.arange(len(counts)) % 2 == 1
     return np.repeat(inside, counts).reshape(width, height).T
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**40
 
 
 def _numbers(text: str) -> Int64[np.ndarray, " n"]:

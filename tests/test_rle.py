@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from featmesh.errors import InputError
-from featmesh.present.rle import decode, encode, encode_labels
+from featmesh.rle import decode, encode, encode_labels
 
 SHAPES = arrays.array_shapes(min_dims=2, max_dims=2, max_side=12)
 MASKS = arrays.arrays(bool, SHAPES)
@@ -82,4 +82,25 @@ def test_a_photo_of_12_megapixels_takes_a_moment() -> None:
 def test_what_is_no_mask_is_refused(size: list[int], counts: str) -> None:
     with pytest.raises(InputError) as caught:
         decode({"size": size, "counts": counts})
+    assert caught.value.code == "E_RLE"
+
+
+def test_a_list_of_counts_is_read_column_by_column() -> None:
+    mask = decode({"size": [2, 3], "counts": [1, 2, 3]})
+    assert mask.tolist() == [[False, True, False], [True, False, False]]
+
+
+@pytest.mark.parametrize(
+    "rle",
+    [
+        {"size": [2, 3], "counts": [1, 2]},
+        {"size": [2, 3], "counts": [1, -1, 6]},
+        {"size": [2, 3], "counts": ["6"]},
+        {"size": [2], "counts": [6]},
+        {"counts": [6]},
+    ],
+)
+def test_counts_that_are_none_are_refused(rle) -> None:
+    with pytest.raises(InputError) as caught:
+        decode(rle)
     assert caught.value.code == "E_RLE"
