@@ -85,7 +85,7 @@ class Decode(nn.Module):
         super().__init__()
         self.half = (mesh.extent / 2).float()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, window: tuple[int, int] | None = None) -> Tensor:
         """Undo the ImageNet normalisation that every backbone begins with, and decode."""
         from featmesh.model.efficientnet import IMAGENET_MEAN, IMAGENET_STD
 

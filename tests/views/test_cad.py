@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from featmesh.errors import InputError
-from featmesh.views.cad import read_plain, read_sweethome3d
+from featmesh.views.cad import read_cad, read_plain, read_sweethome3d, turned
 
 # a wedge in the catalogue's frame: y up, front +z; its tip points to the front
 OBJ = """mtllib wedge.mtl
@@ -161,3 +161,76 @@ def test_other_files_are_refused(tmp_path):
         with pytest.raises(InputError) as caught:
             read(tmp_path / "nothing.txt")
         assert caught.value.code == "E_IO"
+
+
+def wedge_files(folder, mtl=MTL):
+    (folder / "wedge.obj").write_text(OBJ)
+    (folder / "wedge.mtl").write_text(mtl)
+    (folder / "skin.png").write_bytes(png())
+    return folder / "wedge.obj"
+
+
+def test_an_obj_file_keeps_its_materials(tmp_path):
+    cad = read_cad(wedge_files(tmp_path), "CC0", up="y")
+    (inside,) = read_sweethome3d(catalogue(tmp_path), "^wedge")
+    assert (cad.name, cad.licence, cad.source) == ("wedge.obj", "CC0", "wedge.obj")
+    for mine, theirs in zip(cad.parts, inside.parts, strict=True):
+        np.testing.assert_allclose(mine.vertices, theirs.vertices)
+        assert (mine.colour, mine.opacity) == (theirs.colour, theirs.opacity)
+    assert cad.parts[1].texture.shape == (2, 4, 3)
+
+
+def test_files_in_the_object_frame_are_not_turned(tmp_path):
+    path = wedge_files(tmp_path)
+    extent = read_cad(path).extent
+    np.testing.assert_allclose(extent / extent[0], [1, 0.5, 2])
+    np.testing.assert_allclose(read_cad(path, up="y").extent / extent[0], [1, 2, 0.5])
+
+
+@pytest.mark.parametrize("name", ["../skin.png", "/etc/skin.png", "c:/skin.png"])
+def test_bitmaps_elsewhere_are_refused(tmp_path, name):
+    path = wedge_files(tmp_path, MTL.replace("skin.png", name))
+    with pytest.raises(InputError, match="E_PATH"):
+        read_cad(path)
+
+
+def test_missing_materials_and_bitmaps_are_done_without(tmp_path):
+    path = wedge_files(tmp_path)
+    (tmp_path / "skin.png").unlink()
+    assert all(part.texture is None for part in read_cad(path).parts)
+    (tmp_path / "wedge.mtl").unlink()
+    assert len(read_cad(path).parts) == 3
+    with pytest.raises(InputError, match="E_IO"):
+        read_cad(tmp_path / "none.obj")
+
+
+def test_turned_is_counter_clockwise(tmp_path):
+    cad = read_cad(wedge_files(tmp_path), up="y")
+    tip = min((v for p in cad.parts for v in p.vertices.tolist()), key=lambda v: v[1])
+    after = turned(cad, 90.0)
+    right = max((v for p in after.parts for v in p.vertices.tolist()), key=lambda v: v[0])
+    assert right[0] == pytest.approx(-tip[1]) and right[2] == pytest.approx(tip[2])
+
+
+def test_items_can_be_left_out_by_their_path(tmp_path):
+    path = catalogue(tmp_path)
+    assert len(read_sweethome3d(path, "wedge")) == 2
+    assert read_sweethome3d(path, "wedge", "wedge/wedge") == []
+
+
+def test_faces_that_a_bitmap_cuts_out_are_left_out(tmp_path):
+    """One square seen, one transparent: spokes drawn on a disc are no filled disc."""
+    skin = np.zeros((8, 16, 4), np.uint8)
+    skin[:, :8, 3] = 255
+    data = io.BytesIO()
+    Image.fromarray(skin).save(data, "png")
+    (tmp_path / "skin.png").write_bytes(data.getvalue())
+    (tmp_path / "two.mtl").write_text("newmtl skin\nmap_Kd skin.png\nmap_d skin.png\n")
+    corners = [(x, 0, z) for x in (0, 1, 2) for z in (0, 1)]
+    rows = [f"v {x} {y} {z}" for x, y, z in corners] + ["vt 0 0", "vt .5 0", "vt 1 0"]
+    rows += ["vt 0 1", "vt .5 1", "vt 1 1", "mtllib two.mtl", "usemtl skin"]
+    rows += ["f 1/1 3/2 4/5 2/4", "f 3/2 5/3 6/6 4/5"]
+    (tmp_path / "two.obj").write_text("\n".join(rows))
+    (part,) = read_cad(tmp_path / "two.obj").parts
+    assert len(part.faces) == len(part.uv) == 2
+    assert np.ptp(part.vertices[:, 0]) == pytest.approx(np.ptp(part.vertices[:, 2]))

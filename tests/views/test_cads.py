@@ -1,12 +1,13 @@
 """Claims about folders of CADs: sorted, cleaned, a bad file harms only itself."""
 
+import json
 import struct
 
 import pytest
 
 from featmesh.errors import DatasetError, InputError
 from featmesh.geometry.template import cuboid
-from featmesh.views.cads import read_cad_folder
+from featmesh.views.cads import read_cad_folder, read_render_folder
 
 BOX = cuboid((0.4, 0.8, 0.3), (2, 1, 1))
 
@@ -90,3 +91,34 @@ def test_no_folder(tmp_path):
     with pytest.raises(InputError, match=r"shape-space: expected a folder.*try: ") as raised:
         read_cad_folder(tmp_path / "none", who="shape-space")
     assert raised.value.code == "E_IO"
+
+
+LABELS = json.dumps({"names": ["side"], "vertices": [1] * len(BOX.vertices)})
+
+
+def test_a_folder_to_be_rendered_has_colours_labels_and_terms(tmp_path):
+    (tmp_path / "a.off").write_text(off(BOX))
+    (tmp_path / "a.labels.json").write_text(LABELS)
+    (tmp_path / "b.obj").write_text("mtllib b.mtl\nusemtl red\n" + obj(BOX))
+    (tmp_path / "b.mtl").write_text("newmtl red\nKd 1 0 0\n")
+    (tmp_path / "c.off").write_text("OFF\n")
+    (tmp_path / "LICENSE.txt").write_text("CC0, by nobody\nmore\n")
+    found = read_render_folder(tmp_path, "bus")
+    plain, red = found.cads
+    assert [c.name for c in found.cads] == ["a.off", "b.obj"]
+    assert plain.part_names == ("side",) and red.part_names == ()
+    assert all(part.material for part in plain.parts)
+    assert red.parts[0].colour == (1, 0, 0)
+    assert {c.licence for c in found.cads} == {"CC0, by nobody"}
+    assert [(name, code) for name, code, _ in found.refused] == [("c.off", "E_MESH_EMPTY")]
+
+
+def test_a_folder_to_be_rendered_must_hold_something(tmp_path):
+    with pytest.raises(InputError, match="E_IO: render-views"):
+        read_render_folder(tmp_path / "none", "bus")
+    with pytest.raises(DatasetError, match="E_DATA: render-views"):
+        read_render_folder(tmp_path, "bus")
+    (tmp_path / "a.off").write_text(off(BOX))
+    (tmp_path / "a.labels.json").write_text("{}")
+    with pytest.raises(InputError, match="E_LABELS"):
+        read_render_folder(tmp_path, "bus")

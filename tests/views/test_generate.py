@@ -188,9 +188,60 @@ def test_an_impossible_config_ends():
 
 def test_backgrounds_are_the_first_half_without_those_left_out(tmp_path):
     for k in range(1, 9):
-        Image.new("RGB", (4, 4), (k * 20, 0, 0)).save(tmp_path / f"image_{k:04d}.jpg", quality=100)
+        Image.new("RGB", (16, 16), (k * 20, 0, 0)).save(
+            tmp_path / f"image_{k:04d}.jpg", quality=100
+        )
     half = read_backgrounds(tmp_path, leave_out=(2,))
     assert [round(int(p[0, 0, 0]) / 20) for p in half] == [1, 3, 4]
     assert len(read_backgrounds(tmp_path, first_half=False)) == 8
     with pytest.raises(DatasetError, match="E_IO"):
         read_backgrounds(tmp_path / "nothing")
+
+
+def test_the_second_half_is_for_evaluation(tmp_path):
+    for k in range(1, 8):
+        Image.new("RGB", (16, 16), (k * 20, 0, 0)).save(
+            tmp_path / f"image_{k:04d}.jpg", quality=100
+        )
+    first = read_backgrounds(tmp_path)
+    second = read_backgrounds(tmp_path, second_half=True)
+    numbers = [[round(int(p[0, 0, 0]) / 20) for p in half] for half in (first, second)]
+    assert numbers == [[1, 2, 3], [4, 5, 6, 7]]
+
+
+def test_occluders_of_a_level_change_nothing_else():
+    clean = generate_view([TOY], PICTURES, 9, 0, EASY)
+    config = GenerateConfig(**{**EASY.__dict__, "share_occluded": 1.0, "level": "L2"})
+    hidden = generate_view([TOY], PICTURES, 9, 0, config)
+    np.testing.assert_array_equal(clean.amodal, hidden.amodal)
+    assert clean.record["R"] == hidden.record["R"] and clean.record["K"] == hidden.record["K"]
+    assert hidden.record["occlusion_level"] == "L2" and 0.35 < hidden.record["visible"] < 0.65
+
+
+def test_exposure_makes_the_object_brighter():
+    def brightness(exposure):
+        config = GenerateConfig(**{**EASY.__dict__, "exposure": exposure})
+        views = [generate_view([TOY], PICTURES, 10, k, config) for k in range(8)]
+        return np.mean([v.pixels[v.amodal].mean() for v in views])
+
+    assert brightness((1.99, 2.0)) > brightness((0.49, 0.5)) + 20
+
+
+def test_an_interrupted_run_leaves_no_work_behind(tmp_path, monkeypatch):
+    from featmesh.views import generate
+
+    def interrupted(items, total, label):
+        for k, item in enumerate(items):
+            if k == 2:
+                raise KeyboardInterrupt
+            yield item
+
+    monkeypatch.setattr(generate, "track", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        render_views([TOY], PICTURES, tmp_path, 40, 0, EASY, workers=2)
+    done = len(list((tmp_path / "records").glob("*.json")))
+    assert 2 <= done < 20
+    assert not (tmp_path / "views.json").exists()
+    monkeypatch.undo()
+    render_views([TOY], PICTURES, tmp_path, done + 1, 0, EASY)
+    assert (tmp_path / "views.json").exists()

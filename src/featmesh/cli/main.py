@@ -25,7 +25,9 @@ VERBS = {
     "evaluate": "measure a model on a views file",
     "learn-shape": "learn a category's shape space from CAD files",
     "label-parts": "name the parts of a model's surface, from annotated photos or a mesh",
+    "render-views": "render labelled photos of CAD files: training views for any category",
     "shape-space": "show a model's shape space: pictures, GLBs, a table",
+    "data": "turn data sets' folders into views files, check labelled photos",
     "info": "show what a model is and what was measured on it",
     "doctor": "check this installation",
 }
@@ -79,7 +81,7 @@ def _dispatch(words: list[str]) -> int:
 
 def overview() -> str:
     """Return the text of ``featmesh --help``."""
-    rows = "".join(f"  {verb:<12}{told}\n" for verb, told in VERBS.items())
+    rows = "".join(f"  {verb:<14}{told}\n" for verb, told in VERBS.items())
     return (
         "usage: featmesh VERB [OPTIONS]\n\n"
         "3D pose and shape of an object from one photo, by render-and-compare of features.\n\n"

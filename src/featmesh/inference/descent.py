@@ -6,15 +6,15 @@ where it is unknown, the object's proportions and the latent code of its shape, 
 prior. Adam as NeMo (spec 2.10), pruning and polish ours.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, no_type_check
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float64
 
-from featmesh.geometry.pose import so3_exp
+from featmesh.render.kernels import compiled
 
 from .energy_kernels import POSE
 from .energy_numba import FusedEnergy, Step
@@ -27,6 +27,7 @@ NEAREST = 0.55  # object units: no camera inside the object
 LONGEST = 0.2  # of one step, in each parameter
 DESCENT = 20.0  # plain descent: energies are means over cells, a slope of .05 is steep
 LIMITS = (np.array([-2.5, -0.5, -0.5, -0.5]), np.array([3.5, 0.5, 0.5, 0.5]))  # zoom, stretch
+POLISH = "polish"
 FARTHEST = 4.0  # standard deviations of a latent
 
 
@@ -118,16 +119,20 @@ class Descent:
         self.on_step, self.stage, self.count = on_step, stage, 0
 
     def evaluate(self, s: State, stage: str) -> Step:
-        """Return the step's numbers with the priors added, in scale-free parameters."""
+        """Return the step's numbers with the priors added, in scale-free parameters.
+
+        Curvature is only wanted, and only complete, in the polish.
+        """
         step = self.energy.evaluate(*s.where, self.surface.at(s.bend[:, 4:]))
         energy = step.energy + 0.5 * (self.stiffness * s.bend**2).sum(1)
-        gradient, curvature = step.gradient.copy(), step.curvature.copy()
-        held = range(6, gradient.shape[1])
+        gradient, curvature = step.gradient.copy(), step.curvature
         gradient[:, 6:] += self.stiffness * s.bend
-        curvature[:, held, held] += self.stiffness
-        to_own = _own_parameters(s)
-        gradient = np.where(self.free, (gradient[:, None] @ to_own)[:, 0], 0.0)
-        curvature = to_own.transpose(0, 2, 1) @ curvature @ to_own
+        gradient = np.where(self.free, _own_gradient(s, gradient), 0.0)
+        if stage == POLISH:  # the others do without
+            curvature, held = curvature.copy(), range(6, gradient.shape[1])
+            curvature[:, held, held] += self.stiffness
+            to_own = _own_parameters(s)
+            curvature = to_own.transpose(0, 2, 1) @ curvature @ to_own
         if self.on_step is not None:
             bend = s.bend.copy()
             here = (s.R.copy(), s.t.copy(), bend[:, 0], bend[:, 1:4], bend[:, 4:], energy.copy())
@@ -179,7 +184,7 @@ class Descent:
     def _polish(self, state: State) -> State:
         """Levenberg-Marquardt on a few poses; a step is taken only if the energy falls."""
         damping = np.full(len(state.R), 1e-2)
-        step = self.evaluate(state, "polish")
+        step = self.evaluate(state, POLISH)
         state.energy = step.energy.copy()
         for _ in range(self.schedule.polish):
             move = np.zeros((len(state.R), len(self.free)))
@@ -189,7 +194,7 @@ class Descent:
                 diagonal = np.diag(A) + 1e-9
                 move[i, self.free] = -np.linalg.solve(A + damping[i] * np.diag(diagonal), g)
             tried = _moved(state, np.clip(move, -LONGEST, LONGEST))
-            new = self.evaluate(tried, "polish")
+            new = self.evaluate(tried, POLISH)
             tried.energy = new.energy
             better: Bool[np.ndarray, " n"] = new.energy < state.energy
             state.put(better, tried.pick(better))
@@ -213,6 +218,15 @@ def _own_parameters(s: State) -> Float64[np.ndarray, "n p p"]:
     return matrix
 
 
+def _own_gradient(s: State, gradient: Float64[np.ndarray, "n p"]) -> Float64[np.ndarray, "n p"]:
+    """Return the gradient times :func:`_own_parameters`, which is nearly diagonal."""
+    own = gradient * LATENT
+    own[:, :POSE] = gradient[:, :POSE]
+    own[:, 3:6] *= s.t[:, 2:] * SHIFT
+    own[:, 6] += gradient[:, 5] * s.t[:, 2]
+    return own
+
+
 def _choose(which: Bool[np.ndarray, " n"], new: Step, old: Step) -> Step:
     """Return the new numbers where ``which`` says so, the old ones elsewhere."""
     chosen = {
@@ -224,11 +238,33 @@ def _choose(which: Bool[np.ndarray, " n"], new: Step, old: Step) -> Step:
 
 def _moved(s: State, move: np.ndarray) -> State:
     """Return the poses moved by radians, fifths of the distance, log zoom, log stretch, latents."""
-    R = so3_exp(torch.from_numpy(move[:, :3])).numpy() @ s.R
+    R = _turned(move[:, :3], s.R)
     t = s.t + move[:, 3:6] * s.t[:, 2:] * SHIFT
     bend = s.bend + move[:, 6:]
-    bend[:, :4] = np.clip(bend[:, :4], *LIMITS)
-    bend[:, 4:] = np.clip(s.bend[:, 4:] + move[:, POSE:] * LATENT, -FARTHEST, FARTHEST)
+    bend[:, :4] = np.minimum(np.maximum(bend[:, :4], LIMITS[0]), LIMITS[1])
+    if bend.shape[1] > 4:
+        bend[:, 4:] = np.clip(s.bend[:, 4:] + move[:, POSE:] * LATENT, -FARTHEST, FARTHEST)
     t[:, 2] *= np.exp(bend[:, 0] - s.bend[:, 0])
     t[:, 2] = np.maximum(t[:, 2], NEAREST)
     return State(R, t, bend, s.energy.copy())
+
+
+@compiled
+@no_type_check
+def _turned(w, R):
+    """so3_exp(w) @ R (:mod:`featmesh.geometry.pose`) of a few, without the cost of a tensor."""
+    out = np.empty_like(R)
+    for i in range(R.shape[0]):
+        x, y, z = w[i, 0], w[i, 1], w[i, 2]
+        square = x * x + y * y + z * z
+        angle = math.sqrt(square)
+        a = math.sin(angle) / angle if square > 1e-8 else 1 - square / 6
+        b = (1 - math.cos(angle)) / square if square > 1e-8 else 0.5 - square / 24
+        for j in range(3):
+            p, q, r = R[i, 0, j], R[i, 1, j], R[i, 2, j]
+            along = b * (x * p + y * q + z * r)
+            c = 1 - b * square
+            out[i, 0, j] = c * p + a * (y * r - z * q) + along * x
+            out[i, 1, j] = c * q + a * (z * p - x * r) + along * y
+            out[i, 2, j] = c * r + a * (x * q - y * p) + along * z
+    return out

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from featmesh.errors import InputError
 from featmesh.geometry.camera import Camera
-from featmesh.geometry.crop import Box, Crop, check_box
+from featmesh.geometry.crop import Box, Crop, box_iou, check_box
 from featmesh.model.category import CategoryModel
 from featmesh.photo.photo import Photo, check_size, expect_photo
 from featmesh.photo.resize import resample
@@ -90,15 +90,18 @@ def _find(
 ) -> Box:
     """Locate: glance at the likeliest boxes; the pose found in the best one says where it is."""
     c, glance = config.locate, glance_config(config)
+    fine = replace(c, sides=c.finer, candidates=c.finer_candidates)
     boxes, glances = [(0.0, 0.0, float(photo.width), float(photo.height))], list[Glance]()
-    for search in (c, replace(c, sides=c.finer)):
+    for search in (c, fine):
         with clock("locate"):
             found = locate(photo, model, slide_table(model, c), search)
         boxes += [candidate.box for candidate in found]
         glances += [_glance(model, photo, lens, box, glance, clock) for box in boxes]
         glances.sort(key=lambda g: -g.worth)
         # a box that holds a part of the object shows what it is part of
-        glances += [_glance(model, photo, lens, g.box, glance, clock) for g in glances[: c.again]]
+        known = [g.looked for g in glances]
+        moved = [g.box for g in glances[: c.again] if _iou(g.box, known) < c.same]
+        glances += [_glance(model, photo, lens, box, glance, clock) for box in moved]
         if max(g.evidence for g in glances) > c.sure:
             break
         boxes = []
@@ -107,9 +110,17 @@ def _find(
 
 @dataclass(frozen=True)
 class Glance:
-    """What a short look at a box found: evidence, where, and how likely it is the object."""
+    """What a short look at a box found: evidence, where, how likely it is the object.
+
+    Attributes:
+        evidence: of the pose found.
+        looked: the box looked at.
+        box: of the object that was found there.
+        worth: evidence, and more for a larger object.
+    """
 
     evidence: float
+    looked: Box
     box: Box
     worth: float
 
@@ -125,7 +136,12 @@ def _glance(
     trial = look(model, photo, lens, box, config, clock, None)
     drawn = in_photo(projected_box(model, lens, trial), photo) or trial.crop.box
     evidence = float(trial.refined.evidence[0])
-    return Glance(evidence, drawn, evidence * share(drawn, photo) ** config.locate.worth_power)
+    worth = evidence * share(drawn, photo) ** config.locate.worth_power
+    return Glance(evidence, box, drawn, worth)
+
+
+def _iou(box: Box, others: list[Box]) -> float:
+    return max(box_iou(box, other) for other in others)
 
 
 def in_photo(box: Box | None, photo: Photo) -> Box | None:

@@ -179,7 +179,8 @@ def _at_scale(
     pixels[:height, :width] = resize(photo.pixels, height, width)
     valid = np.zeros(pixels.shape[:2], dtype=bool)
     valid[:height, :width] = True
-    cells = model.extract(pixels, valid, Camera.assumed(*pixels.shape[:2]))
+    camera = Camera.assumed(*pixels.shape[:2])
+    cells = model.extract(pixels, valid, camera, config.window)
     rows, columns = cells.valid.shape
     flat = cells.features.reshape(rows * columns, -1)
     c = cells.clutter.reshape(-1, 1)

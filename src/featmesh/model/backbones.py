@@ -15,6 +15,7 @@ from featmesh.errors import BackendUnavailable, InputError
 
 from .config import ModelConfig
 from .efficientnet import IMAGENET_MEAN, IMAGENET_STD, EfficientNetLite0
+from .norm import LocalGroupNorm, Window
 
 
 def normalise(pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
@@ -30,12 +31,14 @@ class Mix(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.spread = nn.Conv2d(width, width, 5, padding=2, groups=width, bias=False)
-        self.norm = nn.GroupNorm(8, width)
+        self.norm = LocalGroupNorm(8, width)
         self.mix = nn.Conv2d(width, width, 1)
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def forward(
+        self, x: Float[Tensor, "b c h w"], window: Window | None = None
+    ) -> Float[Tensor, "b c h w"]:
         """Return x plus what its neighbourhood says."""
-        return x + functional.silu(self.mix(self.norm(self.spread(x))))
+        return x + functional.silu(self.mix(self.norm(self.spread(x), window)))
 
 
 class PyramidHead(nn.Module):
@@ -47,23 +50,32 @@ class PyramidHead(nn.Module):
         self.sides = nn.ModuleList([nn.Conv2d(c, width, 1) for c in channels])
         self.mixes = nn.ModuleList([Mix(width) for _ in channels])
         self.last = nn.Conv2d(width, width, 3, padding=1)
-        self.norm = nn.GroupNorm(8, width)
+        self.norm = LocalGroupNorm(8, width)
         self.out = nn.Conv2d(width, config.channels, 1)
 
-    def forward(self, maps: list[Tensor]) -> Float[Tensor, "b c h w"]:
-        """Return unit feature vectors of maps ordered from fine (stride 4) to coarse."""
+    def forward(self, maps: list[Tensor], window: Window | None = None) -> Float[Tensor, "b c h w"]:
+        """Return unit feature vectors of maps ordered from fine (stride 4) to coarse.
+
+        With a ``window``, in cells of the result, the norms' statistics are those of each cell's
+        neighbourhood.
+        """
         fine = functional.avg_pool2d(maps[0], 2)
         levels = [fine, *maps[1:]]
         sides = [side(x) for side, x in zip(self.sides, levels, strict=True)]
-        x = self.mixes[-1](sides[-1])
+        windows = [_coarser(window, len(fine[0, 0]) / len(x[0, 0])) for x in levels]
+        x = self.mixes[-1](sides[-1], windows[-1])
         for k in range(len(sides) - 2, 0, -1):
             x = functional.interpolate(
                 x, size=sides[k].shape[-2:], mode="bilinear", align_corners=False
             )
-            x = self.mixes[k](x + sides[k])
-        x = self.mixes[0](x + sides[0])
-        x = functional.silu(self.norm(self.last(x)))
+            x = self.mixes[k](x + sides[k], windows[k])
+        x = self.mixes[0](x + sides[0], windows[0])
+        x = functional.silu(self.norm(self.last(x), window))
         return functional.normalize(self.out(x), dim=1, eps=1e-6)
+
+
+def _coarser(window: Window | None, times: float) -> Window | None:
+    return window and (max(1, round(window[0] / times)), max(1, round(window[1] / times)))
 
 
 class Backbone(nn.Module):
@@ -74,8 +86,13 @@ class Backbone(nn.Module):
         self.trunk, self.head, self.stride = trunk, head, config.stride
         self.multiple: int = trunk.multiple  # type: ignore[assignment]
 
-    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c p q"]:
+    def forward(
+        self, pixels: Float[Tensor, "b 3 h w"], window: Window | None = None
+    ) -> Float[Tensor, "b c p q"]:
         """Return the feature map of pixels with values 0..255; cell j covers [8j, 8j + 8).
+
+        The head knows crops; in a larger picture, ``window`` (pixels, height and width) has it see
+        each cell against its surroundings as if in a crop.
 
         A picture whose sides are not multiples of the trunk's coarsest stride is continued in grey
         and the map is cut, so that each level's cells lie where they should.
@@ -93,7 +110,12 @@ class Backbone(nn.Module):
         x = normalise(pixels)
         more = (0, -width % self.multiple, 0, -height % self.multiple)
         x = functional.pad(x, more).contiguous(memory_format=torch.channels_last)
-        features = self.head(self.trunk(x)).float()
+        maps = self.trunk(x)
+        if window is None:
+            features = self.head(maps).float()
+        else:
+            cells = (window[0] // self.stride, window[1] // self.stride)
+            features = self.head(maps, cells).float()
         return features[..., : height // self.stride, : width // self.stride]
 
 

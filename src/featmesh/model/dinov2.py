@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .config import ModelConfig
+from .norm import Window
 
 WIDTH, HEADS, DEPTH, PATCH = 384, 6, 12, 14
 GRID = 37  # patches along each axis the position embedding was trained for
@@ -124,7 +125,11 @@ class DinoHead(nn.Module):
         self.norm_2 = nn.LayerNorm(width)
         self.out = nn.Linear(width, config.channels)
 
-    def forward(self, maps: list[Tensor]) -> Float[Tensor, "b c p q"]:
+    def forward(
+        self,
+        maps: list[Tensor],
+        window: Window | None = None,  # of no use: no norm here looks at more than its cell
+    ) -> Float[Tensor, "b c p q"]:
         """Return unit feature vectors of maps of one size; the grid is doubled."""
         x = torch.cat(maps, 1).permute(0, 2, 3, 1)
         x = functional.silu(self.norm_1(self.reduce(x)))

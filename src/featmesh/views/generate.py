@@ -8,10 +8,10 @@ measured with a first prototype.
 
 import json
 import math
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,60 +20,26 @@ from jaxtyping import Bool, Float, UInt8
 
 from featmesh.draws import generator
 from featmesh.errors import DatasetError
+from featmesh.progress import track
 
-from .backdrop import backdrop, degrade
-from .cad import Cad
+from .backdrop import backdrop, degrade, read_backgrounds
+from .cad_model import Cad
+from .generate_config import GenerateConfig
+from .looks import draw_looks
 from .occlude import occlude
-from .picture import Shot, draw_light, draw_paint, picture
-from .scene import Scene, build_scene
+from .picture import Shot, draw_light, draw_paint, exposed, picture
+from .scene import build_scene
+from .shots import draw_shot
 
-ATTEMPTS = 60  # draws of a camera until one shows the object as configured
+__all__ = [
+    "GenerateConfig",
+    "GeneratedView",
+    "generate_view",
+    "read_backgrounds",
+    "render_views",
+]
+
 OCCLUSION_CODE = {"none": 0, "L1": 1, "L2": 2, "L3": 2}  # KITTI's: 0 visible, 1 partly, 2 largely
-
-
-@dataclass(frozen=True)
-class GenerateConfig:
-    """What the rendered photos look like; lengths in object units, angles in degrees.
-
-    Attributes:
-        category: name written into the records.
-        weights: how often each CAD is drawn; empty = equally.
-        width: shortest and longest width of a photo, pixels.
-        aspects: width over height, drawn from these.
-        span: smallest and largest share of the photo's width the object takes.
-        distance: nearest and farthest camera, drawn evenly in the logarithm.
-        focal: shortest and longest focal length over the photo's longer side.
-        elevation: mean and deviation of the usual cameras.
-        elevation_wide: range of the others.
-        share_wide: share of the others.
-        theta: deviation of the in-plane rotation.
-        share_truncated: share of objects cut by the photo's border.
-        share_small: share of objects shown in few pixels.
-        small: least and largest height of such an object, pixels.
-        share_occluded: share of photos with occluders in front.
-        share_flat_ground: share of photos with a painted road instead of only a picture.
-        share_shadow: share of photos with a shadow on the ground.
-        stretch: each axis of the CAD is stretched by up to this share.
-    """
-
-    category: str = "car"
-    weights: tuple[float, ...] = ()
-    width: tuple[int, int] = (320, 480)
-    aspects: tuple[float, ...] = (4 / 3, 4 / 3, 3 / 2, 16 / 9)
-    span: tuple[float, float] = (0.2, 0.95)
-    distance: tuple[float, float] = (0.9, 12.0)
-    focal: tuple[float, float] = (0.6, 8.0)
-    elevation: tuple[float, float] = (5.0, 7.0)
-    elevation_wide: tuple[float, float] = (-5.0, 35.0)
-    share_wide: float = 0.3
-    theta: float = 4.0
-    share_truncated: float = 0.2
-    share_small: float = 0.35
-    small: tuple[float, float] = (24.0, 72.0)
-    share_occluded: float = 0.4
-    share_flat_ground: float = 0.3
-    share_shadow: float = 0.8
-    stretch: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -85,12 +51,14 @@ class GeneratedView:
         mask: pixels that show the object.
         amodal: pixels the object would take without occluders.
         record: its entry in the views file (contracts 2), without the paths.
+        parts: number of the part seen in each pixel, 0 for none; None = the CAD is not labelled.
     """
 
     pixels: UInt8[np.ndarray, "h w 3"]
     mask: Bool[np.ndarray, "h w"]
     amodal: Bool[np.ndarray, "h w"]
     record: dict[str, Any]
+    parts: UInt8[np.ndarray, "h w"] | None = None
 
 
 def generate_view(
@@ -116,17 +84,24 @@ def generate_view(
     rng = generator(seed, "view", 0, index)
     cad = cads[int(rng.choice(len(cads), p=weights))]
     scene = build_scene(cad)
-    shot = _draw_shot(rng, scene, config)
+    shot = draw_shot(rng, scene, config)
     light = draw_light(rng, shot, backgrounds)
-    paint = draw_paint(rng, scene)
-    shares = (config.share_flat_ground, config.share_shadow)
-    behind = backdrop(rng, shot, scene, backgrounds, shares)
-    pixels, amodal = picture(shot, scene, light, paint, behind)
+    if config.exposure[1] > config.exposure[0]:
+        light = exposed(light, rng.uniform(*config.exposure))
+    if any(scene.materials):
+        colours, surface, bitmaps, texels = draw_looks(rng, scene, config.category, backgrounds)
+        scene, paint = replace(scene, bitmaps=bitmaps, texels=texels), (colours, surface)
+    else:
+        paint = draw_paint(rng, scene, config.share_recoloured, config.colours)
+    shares = (config.share_flat_ground, config.share_shadow, config.share_sky)
+    behind = backdrop(rng, shot, scene, backgrounds, shares, config.ground)
+    pixels, amodal, parts = picture(shot, scene, light, paint, behind)
     mask, level = amodal, "none"
     if amodal.any() and rng.uniform() < config.share_occluded:
-        level = str(rng.choice(["L1", "L2", "L3"], p=[0.5, 0.35, 0.15]))
+        level = config.level or str(rng.choice(["L1", "L2", "L3"], p=[0.5, 0.35, 0.15]))
         pixels, hidden = occlude(pixels, amodal, level, seed, index, backgrounds)
         mask = amodal & ~hidden
+        parts = None if parts is None else np.where(mask, parts, np.uint8(0))
     pixels, quality = degrade(rng, pixels)
     record = _record(shot, cad, config) | {
         "occluded": OCCLUSION_CODE[level],
@@ -134,7 +109,7 @@ def generate_view(
         "visible": round(float(mask.sum() / max(1, amodal.sum())), 4),
         "jpeg_quality": quality,
     }
-    return GeneratedView(pixels, mask, amodal, record)
+    return GeneratedView(pixels, mask, amodal, record, parts)
 
 
 def render_views(
@@ -149,7 +124,8 @@ def render_views(
     """Render ``n`` photos into a folder and return its ``views.json``; finished ones are kept.
 
     Writes ``photos/NNNNNN.jpg``, ``masks/NNNNNN.png`` (255 = the object is seen, 0 = not),
-    ``amodal/NNNNNN.png`` (255 = the object, seen or hidden), ``records/NNNNNN.json``.
+    ``amodal/NNNNNN.png`` (255 = the object, seen or hidden), ``records/NNNNNN.json``, and where
+    CADs are labelled ``parts/NNNNNN.png`` (0 = no part) with ``part_names`` in ``views.json``.
 
     Args:
         cads: see :func:`generate_view`.
@@ -161,25 +137,58 @@ def render_views(
         workers: processes.
 
     Raises:
-        DatasetError: E_VIEWS (the folder was begun with other CADs, seed or config).
+        DatasetError: E_VIEWS (the folder was begun with other CADs, seed or config; CADs with
+            different lists of part names).
     """
     out = Path(out_dir)
+    names = part_names(cads)
     _begin(out, cads, seed, config)
     todo = [k for k in range(n) if not _record_path(out, k).exists()]
     for cad in cads if todo else ():
         build_scene(cad)  # before the workers are forked: they share it
-    if workers > 1 and len(todo) > 1:
-        job = (tuple(cads), tuple(backgrounds), out, seed, config)
-        with ProcessPoolExecutor(workers, initializer=_prepare, initargs=(job,)) as pool:
-            for _ in pool.map(_render_prepared, todo, chunksize=16):
-                pass
-    else:
-        for index in todo:
-            _save(out, index, generate_view(cads, backgrounds, seed, index, config))
+    job = (tuple(cads), tuple(backgrounds), out, seed, config)
+    done = _by_workers(job, todo, workers) if workers > 1 and len(todo) > 1 else _here(job, todo)
+    for _ in track(done, len(todo), "render-views"):
+        pass
     records = [json.loads(_record_path(out, k).read_text()) for k in range(n)]
     target = out / "views.json"
-    _replace(target, json.dumps({"schema": 1, "views": records}).encode())
+    told = {"schema": 1} | ({"part_names": names} if names else {})
+    _replace(target, json.dumps(told | {"views": records}).encode())
     return target
+
+
+def part_names(cads: Sequence[Cad]) -> list[str]:
+    """Return the names of the parts 1, 2, ... in the label images; empty where none are labelled.
+
+    Raises:
+        DatasetError: E_VIEWS (CADs with different lists; ``cad_labels.joined`` makes them one).
+    """
+    lists = {cad.part_names for cad in cads if cad.part_names}
+    if len(lists) > 1:
+        raise DatasetError(
+            "E_VIEWS",
+            f"render-views: expected one list of part names, got {len(lists)}; "
+            "try: featmesh.views.cad_labels.joined(cads)",
+        )
+    return list(*lists)
+
+
+def _here(job: tuple[Any, ...], todo: Sequence[int]) -> Iterator[None]:
+    cads, backgrounds, out, seed, config = job
+    for index in todo:
+        _save(out, index, generate_view(cads, backgrounds, seed, index, config))
+        yield
+
+
+def _by_workers(job: tuple[Any, ...], todo: Sequence[int], workers: int) -> Iterator[None]:
+    """Render in processes; where the caller is interrupted, what has not begun is dropped."""
+    pool = ProcessPoolExecutor(workers, initializer=_prepare, initargs=(job,))
+    try:
+        for future in as_completed([pool.submit(_render_prepared, k) for k in todo]):
+            future.result()
+            yield
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _weights(count: int, config: GenerateConfig) -> Float[np.ndarray, " n"]:
@@ -191,76 +200,6 @@ def _weights(count: int, config: GenerateConfig) -> Float[np.ndarray, " n"]:
         )
     weights = np.array(config.weights or [1.0] * count)
     return weights / weights.sum()
-
-
-def _draw_shot(rng: np.random.Generator, scene: Scene, config: GenerateConfig) -> Shot:
-    """Return a camera that shows the object as configured."""
-    small = rng.uniform() < config.share_small
-    truncated = not small and rng.uniform() < config.share_truncated
-    for _ in range(ATTEMPTS):
-        shot = _attempt(rng, scene, config, small, truncated)
-        if shot is not None:
-            return shot
-    raise DatasetError(
-        "E_VIEWS",
-        f"render-views: expected a camera that shows the object, got none in {ATTEMPTS} draws; "
-        "try: a wider range of distance, focal or span",
-    )
-
-
-def _attempt(
-    rng: np.random.Generator, scene: Scene, config: GenerateConfig, small: bool, truncated: bool
-) -> Shot | None:
-    width = int(rng.integers(config.width[0], config.width[1] + 1))
-    height = round(width / rng.choice(config.aspects))
-    azimuth = math.radians(rng.uniform(0, 360))
-    wide = rng.uniform() < config.share_wide
-    elevation = rng.uniform(*config.elevation_wide) if wide else rng.normal(*config.elevation)
-    angles = (azimuth, math.radians(elevation), math.radians(rng.normal(0, config.theta)))
-    distance = float(np.exp(rng.uniform(*np.log(config.distance))))
-    span = rng.uniform(*config.span) * (1.4 if truncated else 1.0)
-    stretch = 1 + rng.uniform(-config.stretch, config.stretch, 3)
-    stretch /= np.linalg.norm(stretch * np.ptp(scene.vertices, axis=0))
-    hull = scene.hull * stretch
-    looked = Shot.towards(angles, distance, (0.0, 0.0), 1.0, (height, width))
-    _, size = looked.box(hull)
-    focal = min(span * width / size[0], (1.5 if truncated else 0.95) * height / size[1])
-    if small and rng.uniform() < 0.5:  # a small object in a large photo
-        focal *= min(1.0, _small_height(rng, config) / (focal * size[1]))
-        small = False
-    low, high = (limit * max(height, width) for limit in config.focal)
-    if focal < low:  # no such lens: step back and keep the size
-        low *= rng.uniform(1, 2)
-        distance, focal = distance * low / focal, low
-    if focal > high or distance > 1.5 * config.distance[1]:
-        return None
-    box = np.array([size[0], size[1]]) * focal
-    centre = _draw_centre(rng, box, (height, width), truncated)
-    shot = Shot.towards(angles, distance, centre, focal, (height, width)).fitted(hull, centre)
-    if small:  # a small photo
-        factor = min(1.0, _small_height(rng, config) / shot.box(hull)[1][1])
-        shot = shot.scaled(max(factor, 48 / min(height, width)))
-    shot = shot.stretched(stretch)
-    return shot if shot.shows(hull, truncated) else None
-
-
-def _small_height(rng: np.random.Generator, config: GenerateConfig) -> float:
-    return float(np.exp(rng.uniform(*np.log(config.small))))
-
-
-def _draw_centre(
-    rng: np.random.Generator, box: np.ndarray, size: tuple[int, int], truncated: bool
-) -> tuple[float, float]:
-    """Return where the middle of the object's box goes, pixels."""
-    sides = np.array([size[1], size[0]], float)
-    room = np.maximum(0.0, sides - box - 4)
-    centre = sides / 2 + rng.uniform(-0.5, 0.5, 2) * room
-    if truncated:
-        axis = 0 if rng.uniform() < 0.75 else 1
-        outside = rng.uniform(0.05, 0.45) * box[axis]
-        edge = box[axis] / 2 - outside
-        centre[axis] = edge if rng.uniform() < 0.5 else sides[axis] - edge
-    return float(centre[0]), float(centre[1])
 
 
 def _record(shot: Shot, cad: Cad, config: GenerateConfig) -> dict[str, Any]:
@@ -322,6 +261,8 @@ _JOB: dict[str, tuple[Any, ...]] = {}  # of a worker process: set once, as CADs 
 
 
 def _prepare(job: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends the run
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _JOB["job"] = job
 
 
@@ -342,6 +283,10 @@ def _save(out: Path, index: int, view: GeneratedView) -> None:
     )
     Image.fromarray(view.mask.astype(np.uint8) * 255).save(out / paths["mask"])
     Image.fromarray(view.amodal.astype(np.uint8) * 255).save(out / paths["amodal_mask"])
+    if view.parts is not None:
+        paths["parts"] = f"parts/{name}.png"
+        (out / "parts").mkdir(exist_ok=True)
+        Image.fromarray(view.parts).save(out / paths["parts"])
     _replace(_record_path(out, index), json.dumps(paths | view.record).encode())
 
 
@@ -349,34 +294,3 @@ def _replace(path: Path, data: bytes) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(data)
     temporary.replace(path)
-
-
-@lru_cache(maxsize=8)
-def read_backgrounds(
-    folder: str | Path, first_half: bool = True, leave_out: tuple[int, ...] = ()
-) -> tuple[UInt8[np.ndarray, "_ _ 3"], ...]:
-    """Return the JPEG pictures of a folder by name, without those whose number is left out.
-
-    Args:
-        folder: holds ``*_NNNN.jpg``.
-        first_half: only the first half by name; the second is kept for evaluation (contracts 6).
-        leave_out: numbers in the file names of pictures that show the category.
-
-    Raises:
-        DatasetError: E_IO (no picture there).
-    """
-    from PIL import Image
-
-    paths = sorted(Path(folder).glob("*.jpg"))
-    if first_half:
-        paths = paths[: len(paths) // 2]
-    kept = [p for p in paths if int(p.stem.rsplit("_", 1)[-1]) not in leave_out]
-    if not kept:
-        raise DatasetError(
-            "E_IO", f"render-views: expected *_NNNN.jpg in {folder}, got none; try: another folder"
-        )
-    pictures = []
-    for path in kept:
-        with Image.open(path) as image:
-            pictures.append(np.array(image.convert("RGB")))
-    return tuple(pictures)

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Float32, UInt8
 
 from featmesh.render.kernels import coverage
 
+from .looks import draw_colour
 from .scene import ENVIRONMENT, Light, Scene, encoded, linear, shade
 
 OVERSAMPLE = 2  # samples of a pixel along each side
@@ -171,13 +172,33 @@ def draw_light(
     return Light(tinted[0], number, tinted[1], tinted[2], environment, eye)
 
 
+def exposed(light: Light, factor: float) -> Light:
+    """Return the light made stronger."""
+    return replace(
+        light,
+        sun=light.sun * np.float32(factor),
+        sky=light.sky * np.float32(factor),
+        ground=light.ground * np.float32(factor),
+        environment=light.environment * np.float32(factor),
+    )
+
+
 def draw_paint(
-    rng: np.random.Generator, scene: Scene
+    rng: np.random.Generator,
+    scene: Scene,
+    share_recoloured: float = 0.9,
+    kinds: tuple[str, ...] = (),
 ) -> tuple[Float32[np.ndarray, "p 3"], Float32[np.ndarray, "p 4"]]:
-    """Return linear colours of the parts and their surface (gloss, exponent, mirror, opacity)."""
+    """Return linear colours of the parts and their surface (gloss, exponent, mirror, opacity).
+
+    The body is recoloured in a share of the views, in one of the kinds of ``draw_colour``; without
+    kinds as cars are on the road.
+    """
     paint = scene.colours.copy()
-    if scene.body.any() and (len(scene.body) == 1 or rng.uniform() < 0.9):
-        paint[scene.body] = linear(_body_colour(rng))
+    plain = len(scene.body) == 1 and not scene.bitmaps[0, 1]
+    if scene.body.any() and (plain or rng.uniform() < share_recoloured):
+        colour = draw_colour(rng, str(rng.choice(kinds))) if kinds else _body_colour(rng)
+        paint[scene.body] = linear(colour)
     others = ~scene.body & ~scene.glass
     paint[others] *= rng.uniform(0.7, 1.3, (int(others.sum()), 1)).astype(np.float32)
     surface = np.zeros((len(paint), 4), np.float32)
@@ -207,8 +228,12 @@ def picture(
     light: Light,
     paint: tuple[Float32[np.ndarray, "p 3"], Float32[np.ndarray, "p 4"]],
     behind: Float32[np.ndarray, "h w 3"],
-) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]:
-    """Return the photo with the object in front of a picture (display RGB, 0..1), and its mask."""
+) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"], UInt8[np.ndarray, "h w"] | None]:
+    """Return the photo with the object in front of a picture, its mask, and its parts.
+
+    The picture ``behind`` is display RGB in 0..1. Parts are numbers from 1 on, 0 = none; None where
+    the CAD has no labels.
+    """
     low, high = shot.corners(scene.hull * shot.stretch)
     sides = np.array([shot.width, shot.height])
     x0, y0 = (np.floor(low).astype(int) - 1).clip(0, sides - 1)
@@ -228,7 +253,7 @@ def picture(
     ).astype(np.float32)[None]
     first = coverage(screen, scene.faces, *window, False)[0]
     shown = _shaded(first, (focal, focal, cx, cy), (vertices, points), scene, light, paint, shot)
-    if scene.glass.any():
+    if scene.glass.any() and scene.solid.any():
         numbers = np.nonzero(scene.solid)[0].astype(np.int32)
         second = coverage(screen, scene.faces[numbers], *window, False)[0]
         second = np.where(second >= 0, numbers[second], -1).astype(np.int32)
@@ -243,7 +268,24 @@ def picture(
     result[y0:y1, x0:x1] = encoded(mean[..., :3] + part * (1 - mean[..., 3:]))
     mask = np.zeros((shot.height, shot.width), bool)
     mask[y0:y1, x0:x1] = _pooled((first >= 0).astype(np.float32)[..., None])[..., 0] >= 0.5
-    return (result * 255 + 0.5).clip(0, 255).astype(np.uint8), mask
+    parts = None
+    if scene.labels is not None:
+        parts = np.zeros(mask.shape, np.uint8)
+        parts[y0:y1, x0:x1] = _part_numbers(first, scene.labels)
+        parts[~mask] = 0
+    return (result * 255 + 0.5).clip(0, 255).astype(np.uint8), mask, parts
+
+
+def _part_numbers(face_id: np.ndarray, labels: np.ndarray) -> UInt8[np.ndarray, "_ _"]:
+    """Return the part of each pixel: the first of its samples' that is seen."""
+    numbers = np.where(face_id >= 0, labels[face_id], 0).astype(np.uint8)
+    k = OVERSAMPLE
+    found = numbers[::k, ::k].copy()
+    for dy in range(k):
+        for dx in range(k):
+            seen = face_id[dy::k, dx::k] >= 0
+            found = np.where((found == 0) & seen, numbers[dy::k, dx::k], found)
+    return found
 
 
 def _pooled(samples: Float32[np.ndarray, "h w c"]) -> Float32[np.ndarray, "_ _ c"]:

@@ -14,7 +14,7 @@ from jaxtyping import Float, Float32, Int32
 
 from featmesh.render.kernels import compiled, coverage
 
-from .cad import Cad
+from .cad_model import Cad
 
 SKY_DIRECTIONS = 64  # parallel projections from which the sky's visible share is measured
 SKY_SIZE = 192  # pixels of the side of one of them
@@ -46,6 +46,8 @@ class Scene:
         glass: which parts are glass.
         body: which parts carry the paint of the body, to be recoloured.
         hull: vertices of the convex hull, enough for boxes and shadows.
+        materials: name of each part's palette, "" = it has a colour of its own.
+        labels: part number of each face, 0 for none; None = the CAD is not labelled.
     """
 
     vertices: Float[np.ndarray, "v 3"]
@@ -64,6 +66,8 @@ class Scene:
     glass: np.ndarray
     body: np.ndarray
     hull: Float[np.ndarray, "h 3"]
+    materials: tuple[str, ...]
+    labels: Int32[np.ndarray, " f"] | None
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,8 @@ def build_scene(cad: Cad) -> Scene:
         glass=glass,
         body=body,
         hull=vertices[ConvexHull(vertices).vertices],
+        materials=tuple(p.material for p in cad.parts),
+        labels=_labels(cad),
     )
 
 
@@ -218,6 +224,13 @@ def _body(seen: np.ndarray, glass: np.ndarray, colours: np.ndarray) -> np.ndarra
     best = int(score.argmax())
     same = np.abs(colours - colours[best]).max(1) < 0.03
     return ~glass & same
+
+
+def _labels(cad: Cad) -> np.ndarray | None:
+    if not cad.part_names:
+        return None
+    of = [np.zeros(len(p.faces), np.int32) if p.labels is None else p.labels for p in cad.parts]
+    return np.concatenate(of).astype(np.int32)
 
 
 def _mark_paint(texels: np.ndarray, bitmaps: np.ndarray, body: np.ndarray, cad: Cad) -> None:
