@@ -4,14 +4,15 @@ Part k = 1..18 is ``NAMES[k - 1]``, 0 is no part: the numbers of the label image
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from common import CAR_BACKGROUNDS, pixels_of
 
-from featmesh.views.occlude import LEVELS, occlude
+from featmesh.learn.part_variants import PixelParts as PartPhoto
+from featmesh.learn.part_variants import behind as hidden_behind
+from featmesh.views.occlude import LEVELS
 from featmesh.views.part_photos import read_part_photos
 
 NAMES = (
@@ -24,30 +25,6 @@ CLASSES = len(NAMES) + 1
 SIZE = (512, 512)
 WITHOUT = "L0"  # occluders
 STEPS = (WITHOUT, *LEVELS)
-
-
-@dataclass(frozen=True)
-class PartPhoto:
-    """An annotated photo.
-
-    Attributes:
-        number: image id of the annotations.
-        pixels: uint8 (512, 512, 3).
-        parts: uint8 (512, 512), the part of each pixel by the annotation, in front of it or not.
-        box: (x0, y0, x1, y1) of all parts together, hidden ones too, pixels.
-        hidden: bool (512, 512), pixels behind an occluder.
-    """
-
-    number: int
-    pixels: np.ndarray
-    parts: np.ndarray
-    box: tuple[float, float, float, float]
-    hidden: np.ndarray
-
-    @property
-    def visible(self) -> np.ndarray:
-        """The part of each pixel, 0 where an occluder hides it."""
-        return np.where(self.hidden, 0, self.parts).astype(np.uint8)
 
 
 def read_parts(data: Path, numbers: range) -> list[PartPhoto]:
@@ -70,11 +47,7 @@ def behind(
     """Return the photos with occluders of a level in front of the box of their parts."""
     if level == WITHOUT:
         return list(photos)
-    covered = []
-    for photo in photos:
-        pixels, hidden = occlude(photo.pixels, photo.box, level, seed, photo.number, pictures)
-        covered.append(replace(photo, pixels=pixels, hidden=hidden))
-    return covered
+    return [hidden_behind(photo, level, seed, pictures) for photo in photos]
 
 
 def counts(truth: np.ndarray, answer: np.ndarray) -> np.ndarray:

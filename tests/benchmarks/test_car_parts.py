@@ -8,6 +8,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from featmesh.learn.part_variants import mirrored
+from featmesh.learn.part_votes import mirrored_names
+
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 DOOR, HOOD, WHEEL = "front_left_door", "hood", "wheel"
 
@@ -56,20 +59,22 @@ def test_a_part_named_on_an_occluder_is_wrong(parts: ModuleType) -> None:
     whole = picture(parts, hood=(0, 0, 10, 10))
     hidden = np.zeros((20, 20), bool)
     hidden[:, :4] = True
-    photo = parts.PartPhoto(1, np.zeros((20, 20, 3), np.uint8), whole, (0, 0, 10, 10), hidden)
+    photo = parts.PartPhoto(
+        1, np.zeros((20, 20, 3), np.uint8), whole, (0.0, 0.0, 10.0, 10.0), hidden
+    )
     seen = parts.scores(parts.counts(photo.visible, whole))
     assert seen["iou"][HOOD] == pytest.approx(0.6) and seen["accuracy"] == 1.0
     assert parts.scores(parts.counts(photo.parts, whole))["miou"] == 1.0
 
 
 def test_a_mirrored_photo_swaps_left_and_right(parts: ModuleType) -> None:
-    head = importlib.import_module("part_head")
     whole = picture(parts, front_left_door=(2, 4, 8, 9), hood=(10, 0, 20, 5))
     pixels = np.random.default_rng(0).integers(0, 255, (20, 20, 3)).astype(np.uint8)
     photo = parts.PartPhoto(1, pixels, whole, (2.0, 0.0, 20.0, 9.0), whole == 0)
-    other = head.mirrored(photo)
+    mirror = mirrored_names(parts.NAMES)
+    other = mirrored(photo, mirror)
     right = parts.NAMES.index("front_right_door") + 1
     assert (other.parts[4:9, 12:18] == right).all() and (other.parts[0:5, 0:10] > 0).all()
     assert other.box == (0.0, 0.0, 18.0, 9.0)
-    again = head.mirrored(other)
+    again = mirrored(other, mirror)
     assert (again.parts == whole).all() and (again.pixels == pixels).all()

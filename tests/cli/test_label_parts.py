@@ -12,6 +12,7 @@ from part_scenes import NAMES, coco, part_of, part_views, square, true_labels
 from featmesh.cli.main import execute
 from featmesh.learn.part_votes import Sighting
 from featmesh.model.labels import read_labels
+from featmesh.model.part_evidence import PartEvidence
 
 
 @pytest.fixture
@@ -57,6 +58,32 @@ def test_json(tmp_path: Path, loaded, looked, capsys) -> None:
     assert told["photos"] == {"voted": [0, 1], "dropped": [], "skipped": {}}
     assert told["parts"][0]["name"] == "hood" and told["parts"][0]["photos"] == 2
     assert told["parts"][3] == {"name": "wheel", "vertices": 0, "photos": 0, "agreement": None}
+
+
+def test_evidence_lies_beside_the_file(tmp_path: Path, loaded, looked, capsys, monkeypatch) -> None:
+    given = {}
+
+    def learn(model, photos, config, occluders, seed):
+        given.update(ids=[p.id for p in photos], passes=config.epochs, pictures=len(occluders))
+        return PartEvidence({"frequency": torch.ones(5) / 5})
+
+    monkeypatch.setattr("featmesh.learn.evidence_training.learn_evidence", learn)
+    rows = [(k, 2, [square(5, 5, 20, 20)]) for k in (1, 2)]
+    photos, out = coco(tmp_path, rows), tmp_path / "labels.json"
+    words = ["label-parts", "--photos", str(photos), "--out", str(out), "--learn.steps", "0"]
+    assert execute([*words, "--evidence", "--head.epochs", "3", "--json"]) == 0
+    assert given == {"ids": [1, 2], "passes": 3, "pictures": 0}
+    told = json.loads(capsys.readouterr().out)
+    assert told["evidence"] == str(tmp_path / "labels.safetensors")
+    assert read_labels(out, car_mesh()).evidence is not None
+    assert execute(words) == 0
+    assert "labels.safetensors" not in capsys.readouterr().out
+    assert read_labels(out, car_mesh()).evidence is None
+
+
+def test_a_mesh_gives_no_evidence(capsys) -> None:
+    assert execute(["label-parts", "--mesh", "b.obj", "--evidence"]) == 2
+    assert "expected --evidence with --photos" in capsys.readouterr().err
 
 
 def test_a_named_mesh_labels_the_surface(tmp_path: Path, loaded, capsys) -> None:

@@ -4,11 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
 from rich.console import Console
 from rich.table import Table
 
 from featmesh.learn.parts import LearnedLabels, PartRow
 from featmesh.model.labels import Labels
+from featmesh.views.generate import read_backgrounds
 
 SCHEMA = 1
 
@@ -21,10 +24,10 @@ def summary(labels: Labels, out: Path, learned: LearnedLabels | None = None) -> 
             {"name": name, "vertices": held[k], "photos": None, "agreement": None}
             for k, name in enumerate(labels.names, 1)
         ]
-        return {"schema": SCHEMA, "labels": str(out), "parts": rows, "photos": None}
+        return {"schema": SCHEMA, **_files(labels, out), "parts": rows, "photos": None}
     return {
         "schema": SCHEMA,
-        "labels": str(out),
+        **_files(labels, out),
         "parts": [_plain(row) for row in learned.rows],
         "photos": {
             "voted": list(learned.voted),
@@ -32,6 +35,16 @@ def summary(labels: Labels, out: Path, learned: LearnedLabels | None = None) -> 
             "skipped": {why: list(ids) for why, ids in learned.skipped.items()},
         },
     }
+
+
+def pictures_of(folder: Path | None) -> tuple[UInt8[np.ndarray, "h w 3"], ...]:
+    """Return the pictures of a folder that parts are hidden behind; none without a folder."""
+    return () if folder is None else tuple(read_backgrounds(folder, first_half=False))
+
+
+def _files(labels: Labels, out: Path) -> dict[str, str | None]:
+    evidence = None if labels.evidence is None else str(out.with_suffix(".safetensors"))
+    return {"labels": str(out), "evidence": evidence}
 
 
 def _plain(row: PartRow) -> dict[str, Any]:
@@ -57,7 +70,8 @@ def show(model: str, told: Mapping[str, Any]) -> None:
     console.print(table)
     if told["photos"] is not None:
         _show_photos(console, told["photos"])
-    console.print(f"written: {told['labels']}", markup=False, soft_wrap=True)
+    files = ", ".join(told[kind] for kind in ("labels", "evidence") if told[kind])
+    console.print(f"written: {files}", markup=False, soft_wrap=True)
 
 
 def _show_photos(console: Console, photos: Mapping[str, Any]) -> None:

@@ -1,16 +1,17 @@
 """Label the parts of a model's surface, from annotated photos or a named mesh; writes a file.
 
-The file goes with the model's template: featmesh estimate --labels FILE draws the parts.
+The file goes with the model's template: featmesh estimate --labels FILE draws the parts. With
+--evidence a head that names parts in pixels is trained too, and lies beside the file.
 """
 
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from featmesh.inference.config import EstimateConfig
-from featmesh.learn.parts_config import PartsConfig
+from featmesh.learn.parts_config import EvidenceConfig, PartsConfig
 
 from . import exits
 
@@ -33,12 +34,19 @@ class Arguments:
     """Which lines of the OBJ name the parts; default: the first of these that tell faces apart."""
     out: Path = Path("labels.json")
     """File to write."""
+    evidence: bool = False
+    """Also train a head that names parts in pixels; from photos only, takes minutes."""
+    occluders: Path | None = None
+    """Folder of pictures without the object, to hide parts behind in that training; default: grey
+    noise."""
     seed: int = 0
-    """Of the points at which a mesh is compared."""
+    """Of the points at which a mesh is compared, and of the training."""
     json: bool = False
     """Print JSON instead of a table."""
     learn: PartsConfig = field(default_factory=PartsConfig)
     """Settings of learning from photos."""
+    head: EvidenceConfig = field(default_factory=EvidenceConfig)
+    """Settings of the training."""
     search: EstimateConfig = field(default_factory=EstimateConfig)
     """Settings of the estimates; of photos squeezed to a square let --search.aspects be 1 1.2 1.4
     1.6."""
@@ -52,8 +60,14 @@ def run(arguments: Arguments) -> int:
             f"E_USAGE: label-parts: expected --photos or --mesh, got {got}; "
             "try: --photos annotations.json"
         )
-    from featmesh.apps.label_parts import show, summary
+    if arguments.evidence and arguments.photos is None:
+        raise exits.UsageError(
+            "E_USAGE: label-parts: expected --evidence with --photos, got --mesh; "
+            "try: without --evidence"
+        )
+    from featmesh.apps.label_parts import pictures_of, show, summary
     from featmesh.geometry.mesh_groups import read_named_faces
+    from featmesh.learn.evidence_training import learn_evidence
     from featmesh.learn.part_transfer import labels_from_mesh
     from featmesh.learn.parts import learn_labels
     from featmesh.model.checkpoint import load
@@ -67,6 +81,10 @@ def run(arguments: Arguments) -> int:
         model = load(arguments.model)
         learned = learn_labels(model, photos, arguments.learn, arguments.search)
         labels = learned.labels
+        if arguments.evidence:
+            pictures = pictures_of(arguments.occluders)
+            seen = learn_evidence(model, photos, arguments.head, pictures, arguments.seed)
+            labels = replace(labels, evidence=seen)
     else:
         named = read_named_faces(arguments.mesh or "", arguments.name_kind)
         model, learned = load(arguments.model), None

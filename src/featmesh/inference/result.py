@@ -98,12 +98,15 @@ class Segmentation:
         face_id: face drawn at each pixel, -1 where there is none.
         bary: where in the face, rows of the amodal pixels in reading order.
         depth: z in the camera of the photo, unit of t; inf where nothing is drawn.
-        parts: number of the part drawn at each pixel, hidden ones too; 0 none, k ``names[k - 1]``;
-            None for a model without labels.
+        parts: number of the part at each pixel, hidden ones too; 0 none, k ``names[k - 1]``; None
+            for a model without labels. Those of the surface where the labels have no evidence,
+            else what drawing and pixels say together, which may reach over the drawn outline.
         names: of the parts.
         states: of each face: 0 invisible (turned away, hidden by the object itself or outside the
             photo), 1 visible, 2 occluded.
         shares: visible share of each part's drawn pixels, parts that are drawn only.
+        seen_parts: number of the part that is seen at each pixel, 0 also where it is hidden.
+        rendered_parts: the labels of the surface as drawn, hidden ones too, evidence or not.
     """
 
     amodal: Bool[np.ndarray, "h w"]
@@ -115,6 +118,8 @@ class Segmentation:
     names: tuple[str, ...]
     states: UInt8[np.ndarray, " f"]
     shares: dict[str, float]
+    seen_parts: UInt8[np.ndarray, "h w"] | None = None
+    rendered_parts: UInt8[np.ndarray, "h w"] | None = None
 
     @property
     def occluded(self) -> Bool[np.ndarray, "h w"]:

@@ -3,10 +3,12 @@
 The mesh is drawn where the estimate says it is, with its texture; where the photo's features are
 not the texture's, something else is in front. The difference of the two explanations is taken at
 the grain of the feature map, smoothed over the object and grown before it is cut, so masks have
-the photo's own resolution. Parts, depth and surface coordinates are read off the same drawing
-(spec 2.10, 6.1).
+the photo's own resolution. Labels, depth and surface coordinates are read off the same drawing
+(spec 2.10, 6.1); evidence of parts, where the labels have any, is joined in
+:mod:`featmesh.inference.part_fusion`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import no_type_check
 
@@ -28,6 +30,7 @@ from featmesh.render.kernels import compiled
 from featmesh.render.rasterize import rasterize
 
 from .config import SegmentConfig
+from .part_fusion import fused_parts
 from .result import INVISIBLE, OCCLUDED, VISIBLE, Estimate, Maps, Segmentation
 
 
@@ -71,10 +74,11 @@ def segment(
         photo: the whole photo.
         estimate: with a pose.
         labels: parts of the surface, None for the model's own.
-        config: where an occluder begins.
+        config: where an occluder begins, and what evidence of parts weighs.
 
     Raises:
         InputError: E_POSE where the estimate has no pose, E_LABELS where the labels do not fit.
+        CheckpointError: E_CKPT_CONFIG or E_CKPT_HASH for evidence that is not this network's.
     """
     mesh, maps, camera, points = _found(estimate)
     labels = labels if labels is not None else model.labels
@@ -82,22 +86,32 @@ def segment(
         labels.checked(mesh, "segment()")
     drawing = _draw(points, mesh, camera)
     whole = (photo.height, photo.width)
-    seen = _seen(model, maps, points, mesh, camera, drawing, config or SegmentConfig())
-    parts, shares = None, dict[str, float]()
+    config = config or SegmentConfig()
+    excess = _excess(model, maps, points, mesh, camera, config)
+    seen = excess(drawing.rows, drawing.columns) > config.even
+    rendered = parts = seen_parts = None
+    shares = dict[str, float]()
     if labels is not None:
         weights = labels.weights.numpy().astype(np.float32)
-        parts = likeliest(np.ascontiguousarray(weights), drawing.corners, drawing.bary)
-        shares = _shares(labels.names, parts, seen)
+        drawn = likeliest(np.ascontiguousarray(weights), drawing.corners, drawing.bary)
+        shares = _shares(labels.names, drawn, seen)
+        rendered = parts = drawing.spread(drawn, whole, 0.0)
+        seen_parts = drawing.spread(drawn * seen, whole, 0.0)
+        if labels.evidence is not None:
+            told = (seen_parts, parts)
+            seen_parts, parts = fused_parts(model, photo, estimate, labels, told, excess, config)
     return Segmentation(
         amodal=drawing.spread(np.ones(len(seen), bool), whole, 0.0),
         visible=drawing.spread(seen, whole, 0.0),
         face_id=drawing.spread(drawing.face.astype(np.int32), whole, -1.0),
         bary=drawing.bary,
         depth=drawing.spread(drawing.depth, whole, np.inf),
-        parts=None if parts is None else drawing.spread(parts, whole, 0.0),
+        parts=parts,
         names=() if labels is None else labels.names,
         states=_states(drawing.face, seen, len(mesh.faces)),
         shares=shares,
+        seen_parts=seen_parts,
+        rendered_parts=rendered,
     )
 
 
@@ -105,11 +119,13 @@ def hide(found: Segmentation, by: Bool[np.ndarray, "h w"]) -> Segmentation:
     """Return the segmentation of an object of which some pixels are hidden by another one."""
     seen = (found.visible & ~by)[found.amodal]
     shares = {}
-    if found.parts is not None:
-        shares = _shares(found.names, found.parts[found.amodal], seen)
+    if found.rendered_parts is not None:
+        shares = _shares(found.names, found.rendered_parts[found.amodal], seen)
+    seen_parts = found.seen_parts
     return replace(
         found,
         visible=found.visible & ~by,
+        seen_parts=None if seen_parts is None else seen_parts * ~by,
         states=_states(found.face_id[found.amodal], seen, len(found.states)),
         shares=shares,
     )
@@ -156,23 +172,22 @@ def _window(points: Tensor, camera: Camera) -> tuple[int, int, Camera]:
     return y0, x0, camera.crop(float(x0), float(y0), max(y1 - y0, 1), max(x1 - x0, 1))
 
 
-def _seen(
+def _excess(
     model: CategoryModel,
     maps: Maps,
     points: Tensor,
     mesh: Mesh,
     camera: Camera,
-    drawing: Drawing,
     config: SegmentConfig,
-) -> Bool[np.ndarray, " n"]:
-    """Return which pixels of the object are seen."""
+) -> Callable[[np.ndarray, np.ndarray], Float32[np.ndarray, " n"]]:
+    """Return what tells object less clutter, smoothed over the object, at rows and columns."""
     crop, stride = maps.crop, model.config.stride
     lens = crop.photo_camera
     cell = stride * lens.fx / crop.camera.fx  # photo pixels
     shrink = min(1.0, config.grain / cell)
     coarse = _draw(points, mesh, camera.scale(shrink))
     if not len(coarse.rows):  # nothing of the object at this grain: too small to be hidden
-        return np.ones(len(drawing.rows), bool)
+        return lambda rows, _: np.full(len(rows), np.inf, np.float32)
     places = ((v + 0.5) / shrink - 0.5 for v in (coarse.rows, coarse.columns))
     at = cells_at(crop, stride, *places)
     rest = _object_over_clutter(model, maps, at, coarse)
@@ -182,8 +197,12 @@ def _seen(
     weight = gaussian_filter(inside, sigma, mode="constant")
     smooth = gaussian_filter(inside * coarse.spread(rest, size, 0.0), sigma, mode="constant")
     smooth /= np.maximum(weight, 1e-6)
-    x, y = (drawing.columns + 0.5) * shrink - 0.5, (drawing.rows + 0.5) * shrink - 0.5
-    return read_between(smooth, x.astype(np.float32), y.astype(np.float32)) > config.even
+
+    def at_pixels(rows: np.ndarray, columns: np.ndarray) -> Float32[np.ndarray, " n"]:
+        x, y = (columns + 0.5) * shrink - 0.5, (rows + 0.5) * shrink - 0.5
+        return read_between(smooth, x.astype(np.float32), y.astype(np.float32))
+
+    return at_pixels
 
 
 def cells_at(

@@ -25,3 +25,25 @@ class PartsConfig:
     """cost of the mean squared difference of neighbours"""
     score: float = 0.0
     """photos whose estimate scores less do not vote"""
+
+
+@dataclass(frozen=True)
+class EvidenceConfig:
+    """How a head that names parts in pixels is trained; chosen on photos 241-320 of car_parts."""
+
+    variants: int = 8
+    """of each photo"""
+    epochs: int = 30
+    """passes over the photos, one variant of each"""
+    rate: float = 3e-3
+    """highest learning rate"""
+    warm: bool = True
+    """whether it begins with the weights of the model's own head"""
+    balance: float = 0.0
+    """power of 1 / (pixels of a part) that its pixels weigh in the loss"""
+    batch: int = 8
+    """photos of a step"""
+    decay: float = 0.02
+    """of the weights"""
+    hidden: bool = False
+    """whether it is trained to name the parts behind an occluder too"""

@@ -5,6 +5,7 @@ texture belongs to the anchors and rides along.
 """
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ from .clutter import clutter_score
 from .config import DeformationConfig, ModelConfig
 from .deformation import Deformation, build_deformation
 from .labels import Labels
+from .norm import Window
+from .part_evidence import EVIDENCE, PartEvidence
 from .texture_map import TextureMap
 
 
@@ -104,6 +107,7 @@ class CategoryModel:
         pixels: UInt8[np.ndarray, "h w 3"],
         valid: Bool[np.ndarray, "h w"],
         camera: Camera,
+        window: Window | None = None,
     ) -> FeatureMap:
         """Return the feature map of a picture.
 
@@ -111,14 +115,17 @@ class CategoryModel:
             pixels: picture; its sides are multiples of 32.
             valid: which pixels lie inside the photo.
             camera: camera of the picture.
+            window: for a picture larger than a crop: height and width, pixels, of what a cell is
+                seen against (:mod:`featmesh.model.norm`).
 
         Raises:
             InputError: E_NONFINITE where the network's output is not finite.
         """
         stride = self.config.stride
         x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
-        self.backbone.eval()
-        features = self.backbone(x)[0].permute(1, 2, 0).contiguous()
+        if self.backbone.training:
+            self.backbone.eval()
+        features = self.backbone(x, window)[0].permute(1, 2, 0).contiguous()
         if not bool(features.isfinite().all()):
             raise InputError(
                 "E_NONFINITE",
@@ -192,6 +199,9 @@ class CategoryModel:
         if self.labels is not None:
             tensors["labels.weights"] = self.labels.weights.half()
             extra["labels"] = list(self.labels.names)
+        extra.pop("evidence", None)
+        if self.labels is not None and self.labels.evidence is not None:
+            extra["evidence"] = self.labels.evidence.write(Path(folder) / EVIDENCE)
         if self.template.uv is not None:
             tensors["template.uv"] = self.template.uv.float()
         save_model(
@@ -291,7 +301,8 @@ def _filled_labels(template: Mesh, files: ModelFiles) -> Labels | None:
     if weights is None or not isinstance(names, list):
         raise _unfit("labels without names, or names without labels")
     total = weights.float().sum(1, keepdim=True).clamp_min(1e-6)
-    labels = Labels(tuple(str(name) for name in names), weights.float() / total)
+    evidence = PartEvidence.stated(files.folder, files.extra.get("evidence"))
+    labels = Labels(tuple(str(name) for name in names), weights.float() / total, evidence)
     return labels.checked(template, "load()")
 
 

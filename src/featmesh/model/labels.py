@@ -1,12 +1,14 @@
 """Labels on the surface: which part of the object each point of the template belongs to.
 
 They ride along like the texture, so a rendered label map is one look-up a pixel, and a new
-labelling is a file, not a training run (spec 1.6, 6.1).
+labelling is a file, not a training run (spec 1.6, 6.1). Evidence, a head trained to name parts in
+pixels, may stand beside them (ours).
 """
 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +17,8 @@ from torch import Tensor
 from featmesh.errors import InputError
 from featmesh.files import json_bytes, read_json, write_bytes_atomic
 from featmesh.geometry.mesh import Mesh
+
+from .part_evidence import PartEvidence
 
 SCHEMA = 1
 MOST = 254  # parts: label images have 8 bits, 0 is no part
@@ -28,10 +32,12 @@ class Labels:
     Attributes:
         names: of the parts; part k = 1, 2, ... is ``names[k - 1]``.
         weights: of each vertex, rows sum to 1; column 0 is no part.
+        evidence: what names the same parts in pixels, or None.
     """
 
     names: tuple[str, ...]
     weights: Float[Tensor, "v n1"]
+    evidence: PartEvidence | None = None
 
     def checked(self, template: Mesh, who: str = "labels") -> "Labels":
         """Return these labels, or raise E_LABELS where they do not belong to the template."""
@@ -62,17 +68,22 @@ def template_key(template: Mesh) -> str:
 
 
 def write_labels(path: str | Path, labels: Labels, template: Mesh) -> None:
-    """Write a labelling as JSON: names, and of each vertex the weights that are not 0."""
+    """Write a labelling as JSON: names, and of each vertex the weights that are not 0.
+
+    Evidence goes into a file beside it, of the same name but ``.safetensors``.
+    """
     rows = [
         [[k, round(float(w), DIGITS)] for k, w in enumerate(row) if round(float(w), DIGITS) > 0]
         for row in labels.checked(template).weights
     ]
-    document = {
+    document: dict[str, Any] = {
         "schema": SCHEMA,
         "template": template_key(template),
         "names": list(labels.names),
         "weights": rows,
     }
+    if labels.evidence is not None:
+        document["evidence"] = labels.evidence.write(Path(path).with_suffix(".safetensors"))
     write_bytes_atomic(Path(path), json_bytes(document))
 
 
@@ -81,7 +92,8 @@ def read_labels(path: str | Path, template: Mesh) -> Labels:
 
     Raises:
         InputError: E_LABELS where the file is no labelling, or one of another template.
-        CheckpointError: E_CKPT_FORMAT where it is no JSON.
+        CheckpointError: E_CKPT_FORMAT where it is no JSON; E_CKPT_MISSING, E_CKPT_PATH where the
+            evidence that it names does not lie beside it.
     """
     who = f"labels {path}"
     document = read_json(Path(path))
@@ -98,7 +110,8 @@ def read_labels(path: str | Path, template: Mesh) -> Labels:
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise _bad(who, "names and weights", f"{type(error).__name__} ({error})") from error
     total = weights.sum(1, keepdim=True)
-    return Labels(names, weights / total.clamp_min(1e-6)).checked(template, who)
+    evidence = PartEvidence.stated(Path(path).parent, document.get("evidence"))
+    return Labels(names, weights / total.clamp_min(1e-6), evidence).checked(template, who)
 
 
 def _bad(who: str, expected: str, got: str) -> InputError:
