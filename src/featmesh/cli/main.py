@@ -25,9 +25,11 @@ VERBS = {
     "evaluate": "measure a model on a views file",
     "learn-shape": "learn a category's shape space from CAD files",
     "label-parts": "name the parts of a model's surface, from annotated photos or a mesh",
+    "new-category": "make a model of a category of your own from CAD files",
     "render-views": "render labelled photos of CAD files: training views for any category",
     "shape-space": "show a model's shape space: pictures, GLBs, a table",
     "data": "turn data sets' folders into views files, check labelled photos",
+    "models": "list the bundled models with what was measured on them",
     "info": "show what a model is and what was measured on it",
     "doctor": "check this installation",
 }

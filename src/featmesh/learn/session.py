@@ -25,7 +25,7 @@ from featmesh.geometry.mesh_file import MESH_KINDS
 from featmesh.geometry.template import fit_template
 from featmesh.model.backbones import build_backbone
 from featmesh.model.category import CategoryModel
-from featmesh.model.checkpoint import load
+from featmesh.model.checkpoint import bundled_models, load, read_model
 from featmesh.model.clutter import cluster
 from featmesh.progress import Meter
 from featmesh.store import RunLock, Steps
@@ -127,9 +127,20 @@ def _template(config: TrainConfig) -> Mesh:
 
 
 def _trunk(config: TrainConfig) -> dict[str, torch.Tensor]:
-    if not config.trunk:
-        return load(config.category).backbone.trunk.state_dict()
-    return read_tensors(config.trunk, sha256_of(config.trunk))
+    """Return the trunk of a file, else the one the bundled models share."""
+    if config.trunk:
+        return read_tensors(config.trunk, sha256_of(config.trunk))
+    folders = bundled_models()
+    first = [config.category] if config.category in folders else []
+    for name in [*first, *sorted(folders)]:
+        found = read_model(folders[name])
+        if found.trunk_name == config.model.backbone:
+            return found.trunk
+    raise CheckpointError(
+        "E_CKPT_MISSING",
+        f"train: expected a bundled model with a {config.model.backbone} trunk, got none among "
+        f"{', '.join(sorted(folders)) or 'none'}; try: --trunk FILE",
+    )
 
 
 def save(state: TrainState, steps: Steps) -> None:
