@@ -202,6 +202,19 @@ def test_a_trunk_of_another_network_is_refused(stuff, tmp_path):
     assert got.value.code == "E_CKPT_CONFIG"
 
 
+def test_a_new_category_starts_from_the_trunk_the_bundled_models_share(
+    stuff, tmp_path, monkeypatch
+):
+    config = config_of(stuff, tmp_path / "run", trunk="", category="kettle")
+    shared = load("car").backbone.trunk.state_dict()
+    begun = session.begin(config).backbone.trunk.state_dict()
+    assert all(torch.equal(begun[k], v) for k, v in shared.items())
+    monkeypatch.setattr(session, "bundled_models", dict)
+    with pytest.raises(CheckpointError, match="a efficientnet_lite0 trunk, got none; try") as got:
+        session.begin(config)
+    assert got.value.code == "E_CKPT_MISSING"
+
+
 def test_a_folder_without_cads_is_refused(stuff, tmp_path):
     with pytest.raises(CheckpointError, match=r"expected CADs \(\.off, .*got none") as got:
         session.begin(config_of(stuff, tmp_path / "run", cad=str(tmp_path)))

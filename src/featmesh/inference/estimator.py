@@ -3,14 +3,17 @@
 Refine is the pose, then the shape where it is asked for; so is what each pixel shows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
+
+import torch
 
 from featmesh.errors import InputError
 from featmesh.geometry.camera import Camera
 from featmesh.geometry.crop import Box, Crop, box_iou, check_box
-from featmesh.model.category import CategoryModel
+from featmesh.model.category import CategoryModel, FeatureMap
 from featmesh.photo.photo import Photo, check_size, expect_photo
 from featmesh.photo.resize import resample
 from featmesh.stopwatch import Stopwatch
@@ -19,7 +22,7 @@ from .config import EstimateConfig, crop_size, glance_config
 from .descent import RefineStep
 from .describe import Lens, Trial, describe, projected_box
 from .locate import locate, share
-from .refine import fit_shape, render_and_compare
+from .refine import Refined, fit_shape, render_and_compare
 from .result import Estimate
 from .scan import Starts, scan
 from .segment import segment
@@ -96,12 +99,12 @@ def _find(
         with clock("locate"):
             found = locate(photo, model, slide_table(model, c), search)
         boxes += [candidate.box for candidate in found]
-        glances += [_glance(model, photo, lens, box, glance, clock) for box in boxes]
+        glances += _glances(model, photo, lens, boxes, glance, clock)
         glances.sort(key=lambda g: -g.worth)
         # a box that holds a part of the object shows what it is part of
         known = [g.looked for g in glances]
         moved = [g.box for g in glances[: c.again] if _iou(g.box, known) < c.same]
-        glances += [_glance(model, photo, lens, box, glance, clock) for box in moved]
+        glances += _glances(model, photo, lens, moved, glance, clock)
         if max(g.evidence for g in glances) > c.sure:
             break
         boxes = []
@@ -125,19 +128,21 @@ class Glance:
     worth: float
 
 
-def _glance(
+def _glances(
     model: CategoryModel,
     photo: Photo,
     lens: Lens,
-    box: Box,
+    boxes: Sequence[Box],
     config: EstimateConfig,
     clock: Stopwatch,
-) -> Glance:
-    trial = look(model, photo, lens, box, config, clock, None)
-    drawn = in_photo(projected_box(model, lens, trial), photo) or trial.crop.box
-    evidence = float(trial.refined.evidence[0])
-    worth = evidence * share(drawn, photo) ** config.locate.worth_power
-    return Glance(evidence, box, drawn, worth)
+) -> list[Glance]:
+    found = []
+    for box, trial in zip(boxes, looks(model, photo, lens, boxes, config, clock), strict=True):
+        drawn = in_photo(projected_box(model, lens, trial), photo) or trial.crop.box
+        evidence = float(trial.refined.evidence[0])
+        worth = evidence * share(drawn, photo) ** config.locate.worth_power
+        found.append(Glance(evidence, box, drawn, worth))
+    return found
 
 
 def _iou(box: Box, others: list[Box]) -> float:
@@ -160,21 +165,44 @@ def look(
     box: Box,
     config: EstimateConfig,
     clock: Stopwatch,
-    on_step: Callable[[RefineStep], None] | None,
+    on_step: Callable[[RefineStep], None] | None = None,
 ) -> Trial:
     """Crop -> features -> scan -> refine, in the virtual camera of one box."""
+    return looks(model, photo, lens, [box], config, clock, on_step)[0]
+
+
+def looks(
+    model: CategoryModel,
+    photo: Photo,
+    lens: Lens,
+    boxes: Sequence[Box],
+    config: EstimateConfig,
+    clock: Stopwatch,
+    on_step: Callable[[RefineStep], None] | None = None,
+) -> list[Trial]:
+    """Look at several boxes: their features in one pass, their poses side by side."""
+    if not boxes:
+        return []
     with clock("features"):
         size = crop_size(model.config, config.crop)
-        crop = Crop.from_box(lens.camera, box, size)
-        pixels, inside = resample(photo, crop)
-        cells = model.extract(pixels, inside, crop.camera)
+        crops = [Crop.from_box(lens.camera, box, size) for box in boxes]
+        shown = [(*resample(photo, crop), crop.camera) for crop in crops]
+        maps = model.extract_all(shown)
     with clock("scan"):
         table = pose_table(model, config.scan, config.crop)
-        starts: Starts = scan(cells, model, table, config.scan, lens.known)
+        starts = [scan(cells, model, table, config.scan, lens.known) for cells in maps]
+
+    def refined(cells: FeatureMap, start: Starts) -> Refined:
+        return render_and_compare(cells, model, start, not lens.known, config.refine, on_step)
+
     with clock("refine"):
-        free = not lens.known
-        refined = render_and_compare(cells, model, starts, free, config.refine, on_step)
-    return Trial(crop, pixels, cells, refined)
+        if len(boxes) == 1:
+            found = [refined(maps[0], starts[0])]
+        else:  # the kernels let go of the interpreter
+            with ThreadPoolExecutor(min(len(boxes), torch.get_num_threads())) as pool:
+                found = list(pool.map(refined, maps, starts))
+    rows = zip(crops, shown, maps, found, strict=True)
+    return [Trial(crop, picture[0], cells, end) for crop, picture, cells, end in rows]
 
 
 def lens_of(photo: Photo, camera: Camera | None, task: str) -> Lens:

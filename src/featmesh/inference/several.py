@@ -186,7 +186,7 @@ def _finds(
     plain = replace(model, calibration=None)  # it was fitted on finished estimates
 
     def glance(box: Box) -> Found:
-        trial = look(model, photo, lens, box, short, clock, None)
+        trial = look(model, photo, lens, box, short, clock)
         return _found(model, photo, describe(plain, photo, lens, trial, short, {}, ()))
 
     with clock("locate"):

@@ -138,8 +138,8 @@ def _trunk(config: TrainConfig) -> dict[str, torch.Tensor]:
             return found.trunk
     raise CheckpointError(
         "E_CKPT_MISSING",
-        f"train: expected a bundled model with a {config.model.backbone} trunk, got none among "
-        f"{', '.join(sorted(folders)) or 'none'}; try: --trunk FILE",
+        f"train: expected a bundled model with a {config.model.backbone} trunk, got none; "
+        "try: --trunk FILE",
     )
 
 

@@ -4,6 +4,7 @@
 texture belongs to the anchors and rides along.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ from .labels import Labels
 from .norm import Window
 from .part_evidence import EVIDENCE, PartEvidence
 from .texture_map import TextureMap
+
+# pixels uint8 (h, w, 3), which of them are the photo's, the picture's camera
+Picture = tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"], Camera]
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,6 @@ class CategoryModel:
     labels: Labels | None = None
     calibration: Calibration | None = None
 
-    @torch.no_grad()
     def extract(
         self,
         pixels: UInt8[np.ndarray, "h w 3"],
@@ -121,21 +124,29 @@ class CategoryModel:
         Raises:
             InputError: E_NONFINITE where the network's output is not finite.
         """
-        stride = self.config.stride
-        x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+        return self.extract_all([(pixels, valid, camera)], window)[0]
+
+    @torch.no_grad()
+    def extract_all(
+        self, pictures: Sequence[Picture], window: Window | None = None
+    ) -> list[FeatureMap]:
+        """Return the feature maps of pictures of one size, see :meth:`extract`."""
+        x = torch.from_numpy(np.stack([pixels for pixels, _, _ in pictures]))
         if self.backbone.training:
             self.backbone.eval()
-        features = self.backbone(x, window)[0].permute(1, 2, 0).contiguous()
-        if not bool(features.isfinite().all()):
+        maps = self.backbone(x.permute(0, 3, 1, 2).float(), window).permute(0, 2, 3, 1)
+        if not bool(maps.isfinite().all()):
             raise InputError(
                 "E_NONFINITE",
                 "extract(): expected finite features, got NaN or infinity from the "
                 f"{self.config.backbone} network; try: featmesh doctor",
             )
-        inside = torch.from_numpy(valid[stride // 2 :: stride, stride // 2 :: stride].copy())
-        return FeatureMap(
-            features, clutter_score(features, self.clutter), inside, camera.scale(1 / stride)
-        )
+        stride, found = self.config.stride, []
+        for features, (_, valid, camera) in zip(maps.contiguous(), pictures, strict=True):
+            inside = torch.from_numpy(valid[stride // 2 :: stride, stride // 2 :: stride].copy())
+            seen = clutter_score(features, self.clutter)
+            found.append(FeatureMap(features, seen, inside, camera.scale(1 / stride)))
+        return found
 
     def mesh(self, latent: Float[Tensor, " d"] | None = None) -> Mesh:
         """Return the category's mesh, object units; ``latent`` None is the mean shape.
