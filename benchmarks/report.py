@@ -11,6 +11,7 @@ from output import cell, markdown
 A, L, S, V = "accuracy", "locate", "speed", "render_speed"
 P, C = "shape_photo", "shape_space"
 G, N, B = "segmentation", "confidence", "refusal/box = whole image"
+W = "view_generator"
 CLAIMS: tuple[tuple[str, str, str, str], ...] = (
     ("Stanford dev, no camera, box = whole image: acc@30°", A, "dev/acc_30", ">= .985"),
     ("the same: acc@10°", A, "dev/acc_10", ">= .88"),
@@ -108,6 +109,9 @@ CLAIMS: tuple[tuple[str, str, str, str], ...] = (
         ">= .4",
     ),
     ("dev errors above 90°", A, "dev/over_90", "<= .01"),
+    ("views of cars rendered a second, 224x336, 2 cores", W, "categories/car/views_per_s", ">= 10"),
+    ("views of chairs", W, "categories/chair/views_per_s", ">= 10"),
+    ("the public npz sample read: IoU of box and CAD", "readers", "pascal3d_sample/box_iou", ""),
     ("peak memory on a 12-Mpx photo, in Python, GB", S, "memory/Python", "< 1.5"),
     ("the same, `featmesh estimate`", S, "memory/verb", "< 1.5"),
 )
