@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from fixtures import car_mesh, car_model
@@ -72,8 +73,12 @@ def test_the_parts_are_learned_and_the_trunk_is_not_touched(model, photos) -> No
         truth = looked_up(shown.parts, crop.pixel_map()[2::4, 2::4].numpy())
         right.append((said == truth)[truth > 0].mean())
     assert np.mean(right) > 0.4  # of the parts' pixels; a fifth or less by chance
-    again = learn_evidence(model, photos, QUICK)
-    assert all(torch.equal(v, again.tensors[k]) for k, v in found.tensors.items())
+
+
+def test_the_same_training_twice_is_the_same(model, photos) -> None:
+    one = replace(QUICK, epochs=1)
+    first, again = (learn_evidence(model, photos, one).tensors for _ in range(2))
+    assert all(torch.equal(v, again[k]) for k, v in first.items())
 
 
 def test_a_photo_that_cannot_be_read_harms_no_other(model, photos, tmp_path) -> None:
