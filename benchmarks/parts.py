@@ -9,8 +9,8 @@ rival: a head for parts of pixels. ``ours`` is what featmesh answers: the labels
 that same head, trained alike; so the table shows what each is worth alone. The rival's heads are
 trained here (part_head.py) unless ``--heads`` holds them.
 
-321-400 had been looked at before the settings that stand were run on them: an earlier run at L0 and
-L1, and one with a further setting. What stands is what is best on 241-320.
+321-400 had been looked at before: at L0 and L1 with the settings that stand, and in two runs, one
+of them whole, with a further setting that has gone. What stands is what is best on 241-320.
 """
 
 import argparse
