@@ -193,3 +193,19 @@ def test_stretch():
     grown = stretch(mesh, torch.tensor([2.0, 1.0, 0.5]))
     torch.testing.assert_close(grown.extent, torch.tensor([0.8, 0.8, 0.15], dtype=torch.float64))
     assert grown.volume == pytest.approx(math.prod((0.8, 0.8, 0.15)))
+
+
+def plane(place):
+    """A body with wings at a place of its own."""
+    wings = cuboid((0.9, 0.12, 0.04), (2, 1, 1))
+    wings = wings.with_vertices(wings.vertices + torch.tensor([0.0, place, 0.0]))
+    return joined(cuboid((0.14, 0.9, 0.14), (2, 1, 1)), wings)
+
+
+def test_wings_that_lie_at_different_places_are_kept():
+    """Their mean has no wings: the plane nearest to the others is the template."""
+    fitted = fit_template([plane(-0.2), plane(0.0), plane(0.2)], generator(0, "template"))
+    assert fitted.is_watertight()
+    tips = fitted.vertices[fitted.vertices[:, 0].abs() > 0.7 * float(fitted.extent[0]) / 2]
+    assert float(tips[:, 1].abs().max()) < 0.1  # one pair, that of the middle plane
+    assert len(tips) > 100

@@ -1,19 +1,21 @@
 """Category templates: watertight, consistently wound, mirror-symmetric, with texture coordinates.
 
-A gridded cuboid is shrink-wrapped onto the mean of the CADs' signed distance fields (ours). The
-surface of the mean field is the category's mean shape; since the cuboid's grid is closed, wound one
-way and mirror-symmetric in x, so is the template, whatever the CADs are like. Of thin things
-(chairs, bicycles) a mean keeps nothing and a cuboid has the wrong holes: there the start is the
-boundary of voxels the CADs agree on.
+The template is the CAD nearest to the others, cut anew out of voxels: a real object has wings, legs
+and wheels, of which a mean of several keeps stubs (ours). Where a mean is clearly nearer to all of
+them, it is the template: a gridded cuboid that is shrink-wrapped onto the mean of the CADs' signed
+distance fields, or the boundary of the voxels that most CADs share. All of them are closed, wound
+one way and mirror-symmetric in x, whatever the CADs are like.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 from scipy.sparse import coo_matrix, csr_matrix, diags
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 from torch import Tensor
 
@@ -33,6 +35,9 @@ CUT_STEPS = 30  # a cut starts near its surface
 STRAY = 0.5  # voxels a cut's vertices move at most: thin parts are not drawn to nothing
 SMOOTHINGS, SHRINK, PASS = 20, 0.6, 0.05  # rounds, share, frequency that stays (Taubin 1995)
 PART = 0.05  # of the largest part's volume: smaller ones are left out of a cut
+BLEND = 0.85  # a mean that is not that much nearer than the nearest CAD is not worth its stubs
+WHOLE = 0.8  # share of its vertices that hang together in a CAD that may be the template
+CANDIDATES = 16  # CADs that may be the template
 
 
 def mean_field(
@@ -136,8 +141,8 @@ def fit_template(
 ) -> Mesh:
     """Return the category's template: watertight, symmetric, 1-2.5 k vertices, diagonal 1.
 
-    A cuboid wrapped around the mean solid, unless a mesh cut out of the voxels that most CADs share
-    is clearly nearer to the CADs: legs, wings and wheels, which no cuboid and no mean keeps.
+    The CAD nearest to all, unless a mean is clearly nearer: a cuboid wrapped around the mean solid,
+    or a mesh cut out of the voxels that most CADs share.
 
     Args:
         meshes: CADs of the category in the object frame, of any topology.
@@ -153,17 +158,29 @@ def fit_template(
     except InputError as error:
         empty = error
     cads = [outer_points(mesh.normalised(), POINTS, rng).numpy() for mesh in meshes]
-    ranked = sorted(
-        ((_apart(mesh, cads, rng), k, mesh) for k, mesh in enumerate(_cuts(meshes, rng))),
-        key=lambda row: row[:2],
+    fields, grid = _stretched_fields(meshes, rng)
+    cuts = _nearest(_cuts(fields, grid), cads, rng)
+    own = _nearest(_own_cuts(fields[:: -(-len(fields) // CANDIDATES) or 1], grid), cads, rng)
+    mean = _nearest([wrapped] if wrapped is not None else [], cads, rng)
+    if cuts is not None and (mean is None or cuts[0] < NEARER * mean[0]):
+        mean = cuts
+    if own is not None and (mean is None or mean[0] >= BLEND * own[0]):
+        return own[1]
+    if mean is not None:
+        return mean[1]
+    raise empty or InputError(
+        "E_MESH_EMPTY",
+        f"fit_template(): expected CADs that enclose a volume, got {len(meshes)} of which no "
+        "template could be cut; try: closed or thicker CADs",
     )
-    if wrapped is None:
-        if empty is not None and not ranked:
-            raise empty
-        return ranked[0][2]
-    if ranked and ranked[0][0] < NEARER * _apart(wrapped, cads, rng):
-        return ranked[0][2]
-    return wrapped
+
+
+def _nearest(
+    meshes: Sequence[Mesh], cads: list[np.ndarray], rng: np.random.Generator
+) -> tuple[float, Mesh] | None:
+    """Return the mesh nearest to the CADs' points and how far it is; None of none."""
+    ranked = [(_apart(mesh, cads, rng), mesh) for mesh in meshes]
+    return min(ranked, key=lambda row: row[0]) if ranked else None
 
 
 def _apart(mesh: Mesh, cads: list[np.ndarray], rng: np.random.Generator) -> float:
@@ -183,14 +200,12 @@ def _wrapped(meshes: list[Mesh], rng: np.random.Generator, cells: tuple[int, int
     return shrink_wrap(start, field, grid).normalised()
 
 
-def _cuts(meshes: list[Mesh], rng: np.random.Generator) -> list[Mesh]:
+def _cuts(fields: Sequence[np.ndarray], grid: Grid) -> list[Mesh]:
     """Return meshes of the voxels that the CADs share, one for each of the REACHES.
 
-    The CADs are stretched to the same box, so that their ends meet. A distance field cut off at a
-    reach says little more than in and out, and its mean is a vote; the level is where the mean
-    volume is kept.
+    A distance field cut off at a reach says little more than in and out, and its mean is a vote;
+    the level is where the mean volume is kept.
     """
-    fields, grid = _stretched_fields(meshes, rng)
     if not fields:
         return []
     volume = float(np.mean([(field < 0).mean() for field in fields]))
@@ -199,12 +214,31 @@ def _cuts(meshes: list[Mesh], rng: np.random.Generator) -> list[Mesh]:
         mean = np.mean([field.clip(-reach, reach) for field in fields], axis=0)
         level = float(np.quantile(mean, volume))
         # where the vote is lost everywhere, no level parts in from out
-        cut = _cut(mean - level, grid) if abs(level) < 0.9 * reach else None
-        if cut is not None:
-            mesh, voxel = cut
-            drawn = shrink_wrap(_smoothed(mesh), mean - level, grid, CUT_STEPS, STRAY * voxel)
-            found.append(drawn.normalised())
+        if abs(level) < 0.9 * reach:
+            found += _cut_meshes(mean - level, grid)
     return found
+
+
+def _own_cuts(fields: Sequence[np.ndarray], grid: Grid) -> list[Mesh]:
+    """Return each CAD cut out of its own voxels, but those that fall apart."""
+    found = [mesh for field in fields for mesh in _cut_meshes(field, grid)]
+    return [mesh for mesh in found if _hangs_together(mesh) >= WHOLE]
+
+
+def _cut_meshes(field: Float[np.ndarray, "x y z"], grid: Grid) -> list[Mesh]:
+    """Return the smoothed cut of a field in a list, which is empty where there is none."""
+    cut = _cut(field, grid)
+    if cut is None:
+        return []
+    mesh, voxel = cut
+    drawn = shrink_wrap(_smoothed(mesh), field, grid, CUT_STEPS, STRAY * voxel)
+    return [drawn.normalised()]
+
+
+def _hangs_together(mesh: Mesh) -> float:
+    """Return the share of the vertices in the largest connected part."""
+    _, part = connected_components(averaging(mesh), directed=False)
+    return float(np.bincount(part).max() / len(part))
 
 
 def _stretched_fields(
@@ -212,6 +246,7 @@ def _stretched_fields(
 ) -> tuple[list[Float[np.ndarray, "x y z"]], Grid]:
     """Return the symmetric distance fields of CADs stretched to their mean box; none of flat ones.
 
+    Stretched, their ends meet.
     The voxels that the surface passes through count half.
     """
     normal = [mesh.normalised() for mesh in meshes]
