@@ -28,7 +28,8 @@ from .solid import PAD, VOXEL, Grid, distance, filled, outer_points, signed_dist
 POINTS = 5000  # on each surface, to tell how far apart two are
 NEARER = 0.85  # a cut that is not that much nearer than the wrapped cuboid is not worth its holes
 REACHES = (0.03, 0.06)  # object units; a short one keeps wings, a long one is smoother
-VERTICES = 1800  # of a cut, within 5 %
+VERTICES = 1800  # of a cut, within 5 % where the voxels' steps allow it
+ABOUT = 0.25  # share by which a cut may have more or fewer
 SIZES = (0.004, 0.06)  # object units: sides of a cut's voxels
 TRIES = 12  # halvings of that range
 CUT_STEPS = 30  # a cut starts near its surface
@@ -269,6 +270,7 @@ def _cut(field: Float[np.ndarray, "x y z"], grid: Grid) -> tuple[Mesh, float] | 
     """
     low, high = SIZES
     reach = (np.array(grid.shape) / 2 - PAD) * grid.voxel
+    best: tuple[Mesh, float] | None = None
     for _ in range(TRIES):
         finer = Grid.covering(grid.centre, reach, math.sqrt(low * high))
         axes = [(np.arange(n) - n / 2 + 0.5) * finer.voxel for n in finer.shape]
@@ -277,10 +279,17 @@ def _cut(field: Float[np.ndarray, "x y z"], grid: Grid) -> tuple[Mesh, float] | 
         solid = grid.sample(field, places) < max(finer.voxel - grid.voxel, 0) / 2
         solid = _main_parts(solid.reshape(finer.shape))
         mesh = boundary(solid, finer)
-        if abs(len(mesh.vertices) - VERTICES) < 0.05 * VERTICES:
-            return mesh, finer.voxel
+        if best is None or _off(mesh) < _off(best[0]):
+            best = mesh, finer.voxel
+        if _off(mesh) < 0.05:
+            break
         low, high = (finer.voxel, high) if len(mesh.vertices) > VERTICES else (low, finer.voxel)
-    return None
+    return best if best is not None and _off(best[0]) < ABOUT else None
+
+
+def _off(mesh: Mesh) -> float:
+    """Return by which share a mesh has more or fewer vertices than VERTICES."""
+    return abs(len(mesh.vertices) / VERTICES - 1)
 
 
 def _main_parts(solid: Bool[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
