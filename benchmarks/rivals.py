@@ -2,6 +2,8 @@
 
 The best of 144 rendered poses; Adam, betas (.4, .6), on ``1 - (mean max(object, clutter) - mean
 clutter)``, rate .05, times .2 after each third; shifts in fifths of the distance (spec 2.10).
+Rotation and translation are all free here, for the objects of the cases are not centred; the
+published search, which knows the centre, is ``featmesh.inference.nemo``.
 """
 
 from collections.abc import Callable

@@ -244,6 +244,10 @@ def test_evaluate_prints_the_figures(asked, fake_module, tmp_path: Path, capsys)
     assert "acc_30      0.5" in capsys.readouterr().out
     assert execute(["evaluate", *words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == metrics
+    metrics["symmetric"] = {"symmetry": 4, "pose": {"count": 2, "acc_30": 1.0}}
+    assert execute(["evaluate", *words]) == 0
+    out = capsys.readouterr().out
+    assert "\nacc_30      0.5\n" in out and "\nsymmetric acc_30 1\n" in out
 
 
 @pytest.mark.parametrize(("words", "name"), [([], "car"), (["a"], "a"), (["--model", "b"], "b")])

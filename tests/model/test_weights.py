@@ -7,15 +7,23 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
-from trunks import published_dinov2, published_lite0
+from trunks import published_dinov2, published_lite0, published_resnet50
 
 from featmesh.errors import BackendUnavailable, CheckpointError
 from featmesh.files import read_tensors
 from featmesh.model.backbones import BACKBONES
 from featmesh.model.dinov2 import DinoV2
 from featmesh.model.efficientnet import EfficientNetLite0, frozen_statistics
-from featmesh.model.weights import IMPORTERS, dinov2_from_onnx, lite0_from_package
+from featmesh.model.resnet import ResNet50
+from featmesh.model.weights import (
+    IMPORTERS,
+    dinov2_from_onnx,
+    lite0_from_package,
+    resnet50_from_torchvision,
+    trunk_weights,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -143,9 +151,10 @@ def test_a_pickle_that_holds_code_is_not_run(tmp_path: Path) -> None:
             return os.mkdir, (str(tmp_path / "sprung"),)
 
     torch.save({"_bn0.weight": Trap()}, tmp_path / "trap.pth")  # noqa: TID251  (the attack)
-    with pytest.raises(CheckpointError) as caught:
-        lite0_from_package(tmp_path / "trap.pth")
-    assert caught.value.code == "E_CKPT_FORMAT"
+    for read in (lite0_from_package, resnet50_from_torchvision):
+        with pytest.raises(CheckpointError) as caught:
+            read(tmp_path / "trap.pth")
+        assert caught.value.code == "E_CKPT_FORMAT"
     assert not (tmp_path / "sprung").exists()
 
 
@@ -153,6 +162,45 @@ def test_a_package_with_a_weight_missing_is_refused(tmp_path: Path) -> None:
     lite_file(tmp_path / "lite0.pth", cut="_blocks.4._bn1.running_var")
     with pytest.raises(CheckpointError, match=r"first blocks\.4\.depthwise\.norm\.running_var"):
         lite0_from_package(tmp_path / "lite0.pth")
+
+
+@pytest.fixture(scope="module")
+def resnet() -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    return frozen_statistics(ResNet50().state_dict())
+
+
+@pytest.mark.parametrize("kind", ["r50.pth", "nested.pth", "r50.safetensors"])
+def test_resnet50_comes_out_of_a_state_in_torchvision_names(resnet, kind, tmp_path: Path) -> None:
+    public = published_resnet50(resnet)
+    if kind.endswith(".pth"):
+        whole = {"state_dict": public, "epoch": 3} if kind == "nested.pth" else public
+        torch.save(whole, tmp_path / kind)  # noqa: TID251  (what torchvision gives)
+    else:
+        save_file(public, tmp_path / kind)
+    found = trunk_weights("resnet50", tmp_path / kind)
+    assert found.keys() == resnet.keys()
+    assert all(torch.equal(found[k], v) for k, v in resnet.items())
+
+
+def test_a_trunk_in_our_names_is_taken_as_it_is(resnet, tmp_path: Path) -> None:
+    save_file(resnet, tmp_path / "ours.safetensors")
+    found = trunk_weights("resnet50", tmp_path / "ours.safetensors")
+    assert found.keys() == resnet.keys()
+    expected = lite_file(tmp_path / "lite0.pth")
+    assert trunk_weights("efficientnet_lite0", tmp_path / "lite0.pth").keys() == expected.keys()
+
+
+def test_a_resnet_of_another_depth_is_refused(resnet, tmp_path: Path) -> None:
+    public = published_resnet50(resnet)
+    public.pop("layer3.5.conv2.weight")
+    save_file(public, tmp_path / "r.safetensors")
+    with pytest.raises(CheckpointError, match=r"first blocks\.12\.spread\.conv\.weight") as caught:
+        resnet50_from_torchvision(tmp_path / "r.safetensors")
+    assert caught.value.code == "E_CKPT_FORMAT"
+    torch.save([1, 2], tmp_path / "list.pth")  # noqa: TID251  (not a state)
+    with pytest.raises(CheckpointError, match="expected the weights of the trunk"):
+        resnet50_from_torchvision(tmp_path / "list.pth")
 
 
 @pytest.mark.parametrize("read", IMPORTERS.values(), ids=IMPORTERS)

@@ -59,3 +59,33 @@ def published_lite0(state: dict[str, Tensor]) -> dict[str, Tensor]:
         weights[f"{theirs}.{last}"] = value
         weights[f"{theirs}.num_batches_tracked"] = torch.tensor(3)
     return weights
+
+
+def published_resnet50(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a trunk's state under torchvision's names, with the classifier and the counters."""
+    parts = {
+        "reduce.conv": "conv1",
+        "reduce.norm": "bn1",
+        "spread.conv": "conv2",
+        "spread.norm": "bn2",
+        "widen.conv": "conv3",
+        "widen.norm": "bn3",
+        "skip.conv": "downsample.0",
+        "skip.norm": "downsample.1",
+        "stem.conv": "conv1",
+        "stem.norm": "bn1",
+    }
+    # the number of each stage's first block
+    starts = {0: 1, 3: 2, 7: 3, 13: 4}
+    weights = {"fc.weight": torch.ones(1000, 2048), "fc.bias": torch.ones(1000)}
+    for name, value in state.items():
+        stem, last = name.rsplit(".", 1)
+        block = re.fullmatch(r"blocks\.(\d+)\.(.*)", stem)
+        theirs = parts[block[2] if block else stem]
+        if block:
+            first = max(k for k in starts if k <= int(block[1]))
+            theirs = f"layer{starts[first]}.{int(block[1]) - first}.{theirs}"
+        weights[f"{theirs}.{last}"] = value
+        if last == "running_var":
+            weights[f"{theirs}.num_batches_tracked"] = torch.tensor(3)
+    return weights

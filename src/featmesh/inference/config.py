@@ -222,7 +222,11 @@ def crop_size(model: ModelConfig, share: float) -> tuple[int, int]:
 
 
 def nemo_config() -> EstimateConfig:
-    """Return the lineage's own schedule: 144 poses, one start, 300 Adam steps (spec 2.10)."""
+    """Return the lineage's own schedule: 144 poses, one start, 300 Adam steps (spec 2.10).
+
+    It is run by our search, in our crop and parameters, where steps are radians and fifths of the
+    distance; as it was published it stands in :mod:`featmesh.inference.nemo`.
+    """
     scan = ScanConfig(
         azimuths=12,
         elevations=(-30.0, 0.0, 30.0, 60.0),

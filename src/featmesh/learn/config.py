@@ -1,8 +1,11 @@
 """How a category is trained: torch-free, saved beside every checkpoint."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from featmesh.model.config import ModelConfig
+
+TemplateKind = Literal["mean", "cuboid"]
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,16 @@ class TrainConfig:
     cad: str = ""
     """folder of CADs the template is wrapped onto, or of one template.obj that is taken as it is;
     default: the template of the bundled model"""
+    template: TemplateKind = "mean"
+    """what is made of those CADs: their mean shape, or the cuboid around them (spec 2.4)"""
     shapes: str = ""
     """safetensors file: by model_name, where the template's vertices lie on that object (v, 3),
     diagonal 1; default: the template, stretched to the record's box"""
     start: str = ""
     """model whose network, texture, template and shape space are gone on with; default: none"""
     trunk: str = ""
-    """safetensors file the trunk starts from; default: the trunk of the bundled model"""
+    """file the trunk starts from: safetensors, or for resnet50 a state in torchvision's names
+    (.safetensors, .pth); default: the trunk of the bundled model"""
     backgrounds: str = ""
     """folder of pictures without the object: occluders and context; default: blurred views"""
     background_exclude: tuple[str, ...] = ()
@@ -60,13 +66,20 @@ class TrainConfig:
     epochs: int = 8
     """passes"""
     samples_per_epoch: int = 6000
-    """draws per pass, spread evenly over azimuth"""
+    """draws per pass, spread evenly over azimuth; 0: as many as there are records"""
     batch: int = 16
     """crops per step"""
     lr_head: float = 1.5e-3
     """peak learning rate of the head"""
     lr_trunk: float = 4e-4
     """peak learning rate of the trunk; 0 freezes it"""
+    crops: int = 0
+    """where the trunk is frozen (lr_trunk 0): crops that are drawn and put through it once, and
+    learnt from in every pass; 0: every draw is new"""
+    others: tuple[str, ...] = ()
+    """folders of such crops of other categories (RUN/crops): all of them is background"""
+    others_share: float = 0.2
+    """share of each batch that shows other categories, where there are some"""
     freeze_blocks: int = 3
     """first blocks of the trunk that stay as they are"""
     weight_decay: float = 1e-2

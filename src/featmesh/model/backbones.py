@@ -100,6 +100,10 @@ class Backbone(nn.Module):
         Raises:
             InputError: E_SHAPE for sides that are no multiples of the stride.
         """
+        return self.read(self.maps(pixels), (pixels.shape[-2], pixels.shape[-1]), window)
+
+    def maps(self, pixels: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
+        """Return the trunk's maps of pixels with values 0..255; errors as of a call."""
         height, width = pixels.shape[-2:]
         if height % self.stride or width % self.stride or min(height, width) < self.stride:
             raise InputError(
@@ -110,13 +114,24 @@ class Backbone(nn.Module):
         x = normalise(pixels)
         more = (0, -width % self.multiple, 0, -height % self.multiple)
         x = functional.pad(x, more).contiguous(memory_format=torch.channels_last)
-        maps = self.trunk(x)
+        return self.trunk(x)
+
+    def read(
+        self, maps: list[Tensor], size: tuple[int, int], window: Window | None = None
+    ) -> Float[Tensor, "b c p q"]:
+        """Return the feature map that the head reads off the trunk's maps of a picture.
+
+        Args:
+            maps: of :meth:`maps`.
+            size: height and width of the picture, pixels.
+            window: as of a call.
+        """
         if window is None:
             features = self.head(maps).float()
         else:
             cells = (window[0] // self.stride, window[1] // self.stride)
             features = self.head(maps, cells).float()
-        return features[..., : height // self.stride, : width // self.stride]
+        return features[..., : size[0] // self.stride, : size[1] // self.stride]
 
 
 def _efficientnet(config: ModelConfig) -> Backbone:
@@ -131,6 +146,13 @@ def _dinov2(config: ModelConfig) -> Backbone:
     return Backbone(trunk, DinoHead(trunk.channels, config), config)
 
 
+def _resnet50(config: ModelConfig) -> Backbone:
+    from .resnet import ResNet50, UpsamplingHead
+
+    trunk = ResNet50()
+    return Backbone(trunk, UpsamplingHead(trunk.channels, config), config)
+
+
 def _hf(config: ModelConfig) -> Backbone:
     raise BackendUnavailable(
         "E_BACKEND",
@@ -142,6 +164,7 @@ def _hf(config: ModelConfig) -> Backbone:
 BACKBONES: dict[str, Callable[[ModelConfig], Backbone]] = {
     "efficientnet_lite0": _efficientnet,
     "dinov2_vits14": _dinov2,
+    "resnet50": _resnet50,
     "hf": _hf,
 }
 

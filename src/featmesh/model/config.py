@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-BackboneName = Literal["efficientnet_lite0", "dinov2_vits14", "hf"]
+BackboneName = Literal["efficientnet_lite0", "dinov2_vits14", "resnet50", "hf"]
 DeformationKind = Literal["field", "gcn", "pca"]
 TextureKind = Literal["vertex", "uv", "gcn"]
 
@@ -31,7 +31,7 @@ class ModelConfig:
     """The network and the texture of a category."""
 
     backbone: BackboneName = "efficientnet_lite0"
-    """trunk: efficientnet_lite0 (fine-tuned) or dinov2_vits14 (frozen); hf by adapter"""
+    """trunk: efficientnet_lite0 (fine-tuned), dinov2_vits14 (frozen), resnet50; hf by adapter"""
     stride: int = 8
     """photo pixels per feature cell, along each axis"""
     channels: int = 64

@@ -1,7 +1,7 @@
-"""Public ImageNet weights of the trunks, out of the packages they are distributed in.
+"""Public ImageNet weights of the trunks, out of the files they are distributed in.
 
 Needed once, to write the safetensors trunk that a training starts from
-(``benchmarks/import_trunk.py``).
+(``benchmarks/import_trunk.py``; ``featmesh train --trunk`` does it by itself).
 """
 
 from collections.abc import Callable
@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from featmesh.errors import BackendUnavailable
-from featmesh.files import broken
+from featmesh.files import broken, read_tensors
 
 from .dinov2 import GRID, WIDTH, DinoV2, from_transformers_names
 from .efficientnet import EfficientNetLite0, from_lite_package, frozen_statistics
+from .resnet import ResNet50, from_torchvision_names
 
 
 def dinov2_from_onnx(path: str | Path) -> dict[str, Tensor]:
@@ -70,9 +71,53 @@ def lite0_from_package(path: str | Path) -> dict[str, Tensor]:
     return _checked(state, EfficientNetLite0, path)
 
 
+def resnet50_from_torchvision(path: str | Path) -> dict[str, Tensor]:
+    """Return the state of the ResNet-50 trunk in a file of torchvision's names.
+
+    Args:
+        path: safetensors, or what ``torch.save`` wrote of a state (loaded as weights only).
+
+    Raises:
+        CheckpointError: E_CKPT_MISSING, E_CKPT_FORMAT for a file without these weights; of
+            safetensors also E_CKPT_HASH and E_CKPT_NONFINITE.
+    """
+    path = _file(path)
+    if path.suffix == ".safetensors":
+        found = read_tensors(path)
+    else:
+        try:
+            # torchvision's own file is a pickle; weights_only refuses whatever is not a tensor
+            found = torch.load(path, weights_only=True)  # noqa: TID251
+        except Exception as error:  # unpickling a damaged file fails in any way
+            raise _no_trunk(path, str(error)[:200]) from error
+    inner: Any = found.get("state_dict", found) if isinstance(found, dict) else {}
+    weights: dict = inner if isinstance(inner, dict) else {}
+    tensors = {str(k): v for k, v in weights.items() if isinstance(v, Tensor)}
+    return _checked(from_torchvision_names(tensors), ResNet50, path)
+
+
+def trunk_weights(backbone: str, path: str | Path) -> dict[str, Tensor]:
+    """Return the state of a trunk: of a file in our names, else of one in its public names.
+
+    Args:
+        backbone: name of the trunk.
+        path: safetensors as ``benchmarks/import_trunk.py`` writes it, or what it reads.
+
+    Raises:
+        CheckpointError: those of :func:`featmesh.files.read_tensors` and of the importer.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors" or backbone not in IMPORTERS:
+        state = read_tensors(path)
+        if not any(name.endswith("layer1.0.conv1.weight") for name in state):
+            return state
+    return IMPORTERS[backbone](path)
+
+
 IMPORTERS: dict[str, Callable[[str | Path], dict[str, Tensor]]] = {
     "efficientnet_lite0": lite0_from_package,
     "dinov2_vits14": dinov2_from_onnx,
+    "resnet50": resnet50_from_torchvision,
 }
 
 
