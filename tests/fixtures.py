@@ -72,10 +72,14 @@ def paint(mesh: Mesh) -> Tensor:
     return PAINT + CONTRAST * mesh.vertices / (mesh.extent / 2)
 
 
-class Pixels(nn.Identity):
+class Pixels(nn.Module):
     """A trunk that hands the pixels on."""
 
     multiple = 8
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Return the pixels as the one map."""
+        return [x]
 
 
 class Decode(nn.Module):
@@ -85,11 +89,11 @@ class Decode(nn.Module):
         super().__init__()
         self.half = (mesh.extent / 2).float()
 
-    def forward(self, x: Tensor, window: tuple[int, int] | None = None) -> Tensor:
+    def forward(self, maps: list[Tensor], window: tuple[int, int] | None = None) -> Tensor:
         """Undo the ImageNet normalisation that every backbone begins with, and decode."""
         from featmesh.model.efficientnet import IMAGENET_MEAN, IMAGENET_STD
 
-        pixels = 255 * (x * IMAGENET_STD[:, None, None] + IMAGENET_MEAN[:, None, None])
+        pixels = 255 * (maps[0] * IMAGENET_STD[:, None, None] + IMAGENET_MEAN[:, None, None])
         colour = functional.avg_pool2d(pixels, STRIDE).permute(0, 2, 3, 1)
         return lift((colour - PAINT) / CONTRAST * self.half).permute(0, 3, 1, 2)
 

@@ -19,6 +19,7 @@ import featmesh
 from featmesh.errors import CheckpointError, FeatmeshError
 from featmesh.learn import session
 from featmesh.learn.config import TrainConfig
+from featmesh.learn.data import load_data
 from featmesh.model.checkpoint import load
 from featmesh.model.config import ModelConfig
 from featmesh.model.efficientnet import EfficientNetLite0
@@ -179,6 +180,25 @@ def test_a_finished_run_is_not_trained_again(stuff, whole, monkeypatch):
     monkeypatch.setattr("featmesh.learn.trainer.train_step", None)
     assert session.train(config_of(stuff, out)) == 0
     assert (out / "log.jsonl").stat().st_mtime < begun
+
+
+def test_without_held_out_views_no_picture_is_looked_at(stuff, tmp_path, monkeypatch):
+    config, told = config_of(stuff, tmp_path), []
+
+    def outcomes(model, held_out, pictures, seed):
+        told.append(held_out)
+        return []
+
+    monkeypatch.setattr(session, "outcomes", outcomes)
+    monkeypatch.setattr(session, "fit_calibration", lambda known: None)
+    state = session.begin(config)
+    data = load_data(config, state.template)
+    assert data.held_out == () and data.scenery.pictures
+    assert session.write_model(state, data, tmp_path).calibration is None
+    assert not told
+    kept = tuple(data.groups[0][:1])
+    session.write_model(state, replace(data, held_out=kept), tmp_path)
+    assert told == [kept]
 
 
 def test_another_configuration_is_refused(stuff, whole):

@@ -44,7 +44,7 @@ class TinyTrunk(nn.Module):
         x = functional.silu(self.stem(x))
         for block in self.blocks:
             x = functional.silu(block(x))
-        return x
+        return [x]
 
 
 class TinyHead(nn.Module):
@@ -52,8 +52,8 @@ class TinyHead(nn.Module):
         super().__init__()
         self.out = nn.Conv2d(32, 16, 1)
 
-    def forward(self, x):
-        return functional.normalize(self.out(x), dim=1, eps=1e-6)
+    def forward(self, maps):
+        return functional.normalize(self.out(maps[0]), dim=1, eps=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_a_loss_that_is_not_finite_stops_before_anything_changes(config, data):
     state = begin(config)
     train_step(state, data, draw_batch(data, config, 0))
     before = {k: v.clone() for k, v in state.tensors().items()}
-    state.backbone.head.forward = lambda x: torch.full((len(x), 16, 8, 12), math.nan)
+    state.backbone.head.forward = lambda maps: torch.full((len(maps[0]), 16, 8, 12), math.nan)
     with pytest.raises(FeatmeshError, match=r"finite loss, got nan at step 1; try: a lower") as got:
         train_step(state, data, draw_batch(data, config, 1))
     assert got.value.code == "E_NONFINITE"

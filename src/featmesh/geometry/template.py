@@ -156,7 +156,7 @@ def fit_template(
     wrapped, empty = None, None
     try:
         wrapped = _wrapped(meshes, rng, cells)
-    except InputError as error:
+    except InputError as error:  # nothing but thin parts
         empty = error
     cads = [outer_points(mesh.normalised(), POINTS, rng).numpy() for mesh in meshes]
     fields, grid = _stretched_fields(meshes, rng)
@@ -192,10 +192,14 @@ def _apart(mesh: Mesh, cads: list[np.ndarray], rng: np.random.Generator) -> floa
     return float(np.mean(both)) / 2
 
 
-def _wrapped(meshes: list[Mesh], rng: np.random.Generator, cells: tuple[int, int, int]) -> Mesh:
-    """Return a cuboid drawn onto the mean of the CADs' distance fields."""
+def _wrapped(
+    meshes: list[Mesh], rng: np.random.Generator, cells: tuple[int, int, int]
+) -> Mesh | None:
+    """Return a cuboid drawn onto the mean of the CADs' distance fields; None where it is empty."""
     field, grid = mean_field(meshes, rng)
     solid = np.argwhere(field < 0)
+    if not len(solid):  # of tables, whose plates lie at different heights
+        return None
     extent = (solid.max(0) - solid.min(0) + 1) * VOXEL
     start = cuboid(tuple((extent * 1.02).tolist()), cells)
     return shrink_wrap(start, field, grid).normalised()

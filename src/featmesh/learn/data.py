@@ -18,7 +18,7 @@ from featmesh.geometry.template import mirror_index
 from featmesh.progress import track
 from featmesh.views.record import View, read_views
 
-from .augment import Scenery, draw_crop
+from .augment import Scenery, TrainCrop, draw_crop
 from .config import AugmentConfig, TrainConfig
 from .correspondence import Sample, sample_of
 from .surface_points import SurfacePoints, surface_points
@@ -46,6 +46,7 @@ class Batch:
         anchor: which anchor each point shows.
         background: cells that do not show the object.
         surface: for a UV map, which surface point each point shows; ``anchor`` is the nearest one.
+        maps: what a frozen trunk says of the pixels; none: it is to be asked.
     """
 
     pixels: Float[Tensor, "b 3 h w"]
@@ -53,6 +54,7 @@ class Batch:
     anchor: tuple[Int[Tensor, " _"], ...]
     background: Bool[Tensor, "b p q"]
     surface: tuple[SurfacePoints, ...] | None = None
+    maps: tuple[Float[Tensor, "b _ _ _"], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -170,23 +172,42 @@ def _pictures(config: TrainConfig, groups: Sequence[Sequence[Sample]]) -> tuple[
 
 def draw_batch(data: TrainData, config: TrainConfig, step: int) -> Batch:
     """Return the batch of a step, whatever was drawn before."""
-    size = (config.model.crop_height, config.model.crop_width)
-    crops, chosen, surface = [], [], []
-    for k in range(config.batch):
-        rng = generator(config.seed, "train", step, k)
+    drawn = [generator(config.seed, "train", step, k) for k in range(config.batch)]
+    return collate(draw_crops(data, config, drawn), data, config, drawn)
+
+
+def draw_crops(
+    data: TrainData, config: TrainConfig, drawn: Sequence[np.random.Generator]
+) -> list[TrainCrop]:
+    """Return a crop for each generator, of the views files in turn."""
+    size, crops = (config.model.crop_height, config.model.crop_width), []
+    for k, rng in enumerate(drawn):
         g = k % len(data.groups)
         sample = data.groups[g][rng.choice(len(data.groups[g]), p=data.weights[g])]
-        crop = draw_crop(sample, size, data.scenery, config.augment, rng)
-        crops.append(crop)
-        if config.model.texture == "uv":
-            count = config.anchors_per_view
-            surface.append(surface_points(crop.anchors, crop.visible, data.faces, count, rng))
-        else:
-            seen = np.flatnonzero(crop.visible)
-            chosen.append(np.sort(rng.permutation(seen)[: config.anchors_per_view]))
-    if surface:
+        crops.append(draw_crop(sample, size, data.scenery, config.augment, rng))
+    return crops
+
+
+def collate(
+    crops: Sequence[TrainCrop],
+    data: TrainData,
+    config: TrainConfig,
+    drawn: Sequence[np.random.Generator],
+) -> Batch:
+    """Return crops as a batch; each one's generator draws which of its visible anchors enter."""
+    size = (config.model.crop_height, config.model.crop_width)
+    count = config.anchors_per_view
+    if config.model.texture == "uv":
+        surface = [
+            surface_points(c.anchors, c.visible, data.faces, count, rng)
+            for c, rng in zip(crops, drawn, strict=True)
+        ]
         return _collate_surface(crops, surface, data.faces, size)
-    return _collate([(c, a) for c, a in zip(crops, chosen, strict=True)], size)
+    chosen = [
+        np.sort(rng.permutation(np.flatnonzero(c.visible))[:count])
+        for c, rng in zip(crops, drawn, strict=True)
+    ]
+    return _collate(list(zip(crops, chosen, strict=True)), size)
 
 
 def validation_batch(data: TrainData, config: TrainConfig, first: int) -> Batch:
@@ -201,7 +222,10 @@ def validation_batch(data: TrainData, config: TrainConfig, first: int) -> Batch:
 
 
 def _collate_surface(
-    crops: list, surface: list[SurfacePoints], faces: np.ndarray, size: tuple[int, int]
+    crops: Sequence[TrainCrop],
+    surface: list[SurfacePoints],
+    faces: np.ndarray,
+    size: tuple[int, int],
 ) -> Batch:
     still = _collate([(crop, np.zeros(0, dtype=np.int64)) for crop in crops], size)
     scale = torch.tensor([2 / size[1], 2 / size[0]])

@@ -32,8 +32,9 @@ from featmesh.store import RunLock, Steps
 
 from .calibration import cross_fitted, fit_calibration, outcomes
 from .config import TrainConfig
-from .data import TrainData, load_data
+from .data import TrainData, draw_batch, load_data
 from .fill_texture import fit_graph_texture, graph_painter
+from .frozen import frozen_draw
 from .shape_config import ShapeLearnConfig
 from .trainer import StepReport, TrainState, run, torch_generator
 
@@ -68,7 +69,8 @@ def train(config: TrainConfig) -> int:
             if report.step % config.save_every == 0:
                 save(state, steps)
 
-        done = run(state, data, after_step, log.after_epoch, lambda: bool(stopped))
+        draw = frozen_draw(config, data, state.backbone) if config.crops else draw_batch
+        done = run(state, data, after_step, log.after_epoch, lambda: bool(stopped), draw)
         meter.close()
         save(state, steps)
         if not done:
@@ -222,11 +224,11 @@ def write_model(state: TrainState, data: TrainData, folder: Path) -> CategoryMod
         graph = graph_painter(model, config.seed)
         fit_graph_texture(graph, model.texture)
         model.texture = graph.texture().detach()
-    pictures = data.scenery.pictures
-    known = outcomes(model, data.held_out, pictures, config.seed)
-    model.calibration = fit_calibration(known)
-    if model.calibration is not None:
-        model.extra["reliability"] = cross_fitted(known)
+    if data.held_out:  # negatives alone say nothing of poses
+        known = outcomes(model, data.held_out, data.scenery.pictures, config.seed)
+        model.calibration = fit_calibration(known)
+        if model.calibration is not None:
+            model.extra["reliability"] = cross_fitted(known)
     model.save(str(folder / "models" / config.category))
     return model
 

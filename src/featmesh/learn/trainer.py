@@ -7,10 +7,11 @@ was killed and resumed ends on the same weights (reliability 5).
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -31,6 +32,9 @@ from .surface_points import read_map
 WARM_UP = 0.05  # share of the steps in which the learning rate grows
 CLUTTER_PER_VIEW = 16  # background cells of each crop that enter the queue
 BACKGROUND_PER_STEP = 1024  # background cells that enter the loss
+
+
+Draw = Callable[[TrainData, TrainConfig, int], Batch]
 
 
 @dataclass(frozen=True)
@@ -84,21 +88,8 @@ class TrainState:
     def _groups(self) -> list[dict]:
         config, trunk = self.config, self.backbone.trunk
         freeze(trunk, config.freeze_blocks if config.lr_trunk > 0 else None)
-        groups = []
-        for module, lr in ((self.backbone.head, config.lr_head), (trunk, config.lr_trunk)):
-            weights = [p for p in module.parameters() if p.requires_grad]
-            for decay in (True, False):
-                chosen = [p for p in weights if (p.dim() > 1) == decay]
-                if chosen:
-                    groups.append(
-                        {
-                            "params": chosen,
-                            "lr": lr,
-                            "peak": lr,
-                            "weight_decay": config.weight_decay if decay else 0.0,
-                        }
-                    )
-        return groups
+        head = parameter_groups(self.backbone.head, config.lr_head, config.weight_decay)
+        return head + parameter_groups(trunk, config.lr_trunk, config.weight_decay)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state, tensor by tensor."""
@@ -106,31 +97,55 @@ class TrainState:
         out |= {"texture": self.texture, "queue": self.queue}
         if self.map is not None:
             out |= {"map.texels": self.map.texels, "map.weight": self.map.weight}
-        for g, group in enumerate(self.optimiser.param_groups):
-            for k, p in enumerate(group["params"]):
-                for name, value in self.optimiser.state[p].items():
-                    out[f"opt.{g}.{k}.{name}"] = torch.as_tensor(value)
+        out |= {f"opt.{k}": v for k, v in moments(self.optimiser).items()}
         return {k: v.detach().contiguous() for k, v in out.items()}
 
     def restore(self, step: int, tensors: dict[str, Tensor]) -> None:
         """Take up the state that :meth:`tensors` gave after ``step`` steps."""
-        net = {k[4:]: v for k, v in tensors.items() if k.startswith("net.")}
-        self.backbone.load_state_dict(net)
+        self.backbone.load_state_dict(within(tensors, "net."))
         self.texture, self.queue = tensors["texture"].clone(), tensors["queue"].clone()
         if self.map is not None:
             texels, weight = tensors["map.texels"].clone(), tensors["map.weight"].clone()
             self.map = replace(self.map, texels=texels, weight=weight)
-        for g, group in enumerate(self.optimiser.param_groups):
-            for k, p in enumerate(group["params"]):
-                prefix = f"opt.{g}.{k}."
-                state = {n[len(prefix) :]: v for n, v in tensors.items() if n.startswith(prefix)}
-                # like p: in p's memory layout, and nobody else's
-                state = {
-                    name: torch.zeros_like(p).copy_(v) if v.shape == p.shape else v.clone()
-                    for name, v in state.items()
-                }
-                self.optimiser.state[p] = state
+        take_moments(self.optimiser, within(tensors, "opt."))
         self.step = step
+
+
+def within(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with a prefix, without it."""
+    return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def parameter_groups(module: torch.nn.Module, lr: float, decay: float) -> list[dict]:
+    """Return what of a module is trained, for AdamW: weights decay, vectors do not."""
+    weights = [p for p in module.parameters() if p.requires_grad]
+    parts = [([p for p in weights if p.dim() > 1], decay), ([p for p in weights if p.dim() < 2], 0)]
+    return [
+        {"params": chosen, "lr": lr, "peak": lr, "weight_decay": share}
+        for chosen, share in parts
+        if chosen
+    ]
+
+
+def moments(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return what an optimiser remembers, tensor by tensor."""
+    return {
+        f"{g}.{k}.{name}": torch.as_tensor(value)
+        for g, group in enumerate(optimiser.param_groups)
+        for k, p in enumerate(group["params"])
+        for name, value in optimiser.state[p].items()
+    }
+
+
+def take_moments(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Give an optimiser back what :func:`moments` gave."""
+    for g, group in enumerate(optimiser.param_groups):
+        for k, p in enumerate(group["params"]):
+            # like p: in p's memory layout, and nobody else's
+            optimiser.state[p] = {
+                name: torch.zeros_like(p).copy_(v) if v.shape == p.shape else v.clone()
+                for name, v in within(tensors, f"{g}.{k}.").items()
+            }
 
 
 def freeze(trunk: torch.nn.Module, blocks: int | None) -> None:
@@ -156,6 +171,15 @@ def learning_rate(step: int, steps: int) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
+def features_of(state: TrainState, batch: Batch) -> Float[Tensor, "b c p q"]:
+    """Return the feature maps of a batch, from what a frozen trunk has said where it has."""
+    if batch.maps is None:
+        return state.backbone(batch.pixels)
+    model = state.config.model
+    maps = [level.float() for level in batch.maps]
+    return state.backbone.read(maps, (model.crop_height, model.crop_width))
+
+
 def read_at(features: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return the unit features at all points of a batch, and their anchors."""
     found = [read_map(features[k], points) for k, points in enumerate(batch.points)]
@@ -163,15 +187,43 @@ def read_at(features: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     return joined, torch.cat(list(batch.anchor))
 
 
-def train_step(state: TrainState, data: TrainData, batch: Batch) -> tuple[float, float]:
-    """Do one step; return the contrastive loss and the anchor accuracy.
+@dataclass(frozen=True, eq=False)
+class StepLoss:
+    """What a batch says before anything is changed.
 
-    Raises:
-        FeatmeshError: E_NONFINITE where the loss is not finite; nothing has been changed then.
+    Attributes:
+        total: what is made smaller.
+        contrastive: its first part, nats.
+        found: unit features at the points of the batch.
+        anchor: what each point shows.
+        cells: unit features of some cells of the background.
     """
+
+    total: Tensor
+    contrastive: Tensor
+    found: Float[Tensor, "n c"]
+    anchor: Int[Tensor, " n"]
+    cells: Float[Tensor, "m c"]
+
+    def checked(self, step: int) -> "StepLoss":
+        """Return itself.
+
+        Raises:
+            FeatmeshError: E_NONFINITE where the loss is not finite.
+        """
+        value = float(self.total.detach())
+        if not math.isfinite(value):
+            raise FeatmeshError(
+                "E_NONFINITE",
+                f"train: expected a finite loss, got {value} at step {step}; "
+                "try: a lower --lr-head",
+            )
+        return self
+
+
+def step_loss(state: TrainState, features: Float[Tensor, "b c p q"], batch: Batch) -> StepLoss:
+    """Return the loss of a batch whose feature maps are ``features``."""
     config = state.config
-    state.backbone.train()
-    features = state.backbone(batch.pixels)
     found, anchor = read_at(features, batch)
     logits = contrastive_logits(
         found,
@@ -199,25 +251,41 @@ def train_step(state: TrainState, data: TrainData, batch: Batch) -> tuple[float,
                 cells, state.texture, state.queue, config.temperature, config.clutter_weight
             ).mean()
         )
-    if not math.isfinite(float(total.detach())):
-        raise FeatmeshError(
-            "E_NONFINITE",
-            f"train: expected a finite loss, got {float(total.detach())} at step "
-            f"{state.step}; try: a lower --lr-head",
-        )
-    for group in state.optimiser.param_groups:
-        group["lr"] = group["peak"] * learning_rate(state.step, state.steps)
-    state.optimiser.zero_grad(set_to_none=True)
-    total.backward()
-    torch.nn.utils.clip_grad_norm_(
-        [p for g in state.optimiser.param_groups for p in g["params"]], 2.0
-    )
-    state.optimiser.step()
-    _update_memory(state, found.detach(), batch, cells.detach())
+    return StepLoss(total, loss, found, anchor, cells)
+
+
+def train_step(state: TrainState, data: TrainData, batch: Batch) -> tuple[float, float]:
+    """Do one step; return the contrastive loss and the anchor accuracy.
+
+    Raises:
+        FeatmeshError: E_NONFINITE where the loss is not finite; nothing has been changed then.
+    """
+    state.backbone.train()
+    said = step_loss(state, features_of(state, batch), batch).checked(state.step)
+    descend([state.optimiser], said.total, learning_rate(state.step, state.steps))
+    return float(said.contrastive.detach()), remember(state, said, batch)
+
+
+def descend(optimisers: Sequence[torch.optim.Optimizer], loss: Tensor, rate: float) -> None:
+    """Move what the optimisers hold down the loss, at a share of their peak rates."""
+    groups = [g for optimiser in optimisers for g in optimiser.param_groups]
+    for group in groups:
+        group["lr"] = group["peak"] * rate
+    for optimiser in optimisers:
+        optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], 2.0)
+    for optimiser in optimisers:
+        optimiser.step()
+
+
+def remember(state: TrainState, said: StepLoss, batch: Batch) -> float:
+    """Take a step's features into texture and clutter; return the anchor accuracy."""
+    found = said.found.detach()
+    _update_memory(state, found, batch, said.cells.detach())
     state.step += 1
     with torch.no_grad():
-        accuracy = anchor_accuracy(found.detach(), anchor, state)
-    return float(loss.detach()), accuracy
+        return anchor_accuracy(found, said.anchor, state)
 
 
 def texture_map(config: TrainConfig, template: Mesh) -> TextureMap:
@@ -273,6 +341,7 @@ def run(
     on_step: Callable[[StepReport], None],
     on_epoch: Callable[[int, float], None],
     stop: Callable[[], bool] = lambda: False,
+    draw: Draw = draw_batch,
 ) -> bool:
     """Train until the last step, or until ``stop`` says so between two steps.
 
@@ -282,6 +351,7 @@ def run(
         on_step: told after each step (progress, checkpoints).
         on_epoch: told the epoch and the validation accuracy after each pass.
         stop: asked before each step.
+        draw: gives the batch of a step.
 
     Returns:
         Whether the run is complete.
@@ -290,13 +360,13 @@ def run(
 
     per_epoch = max(1, state.config.samples_per_epoch // state.config.batch)
     with ThreadPoolExecutor(1) as pool:  # the next batch is cut while this one is learnt
-        upcoming = pool.submit(draw_batch, data, state.config, state.step)
+        upcoming = pool.submit(draw, data, state.config, state.step)
         while state.step < state.steps:
             if stop():
                 return False
             begin = time.monotonic()
             batch = upcoming.result()
-            upcoming = pool.submit(draw_batch, data, state.config, state.step + 1)
+            upcoming = pool.submit(draw, data, state.config, state.step + 1)
             loss, accuracy = train_step(state, data, batch)
             lr = state.optimiser.param_groups[0]["lr"]
             on_step(
