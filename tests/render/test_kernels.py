@@ -1,3 +1,4 @@
+import numba
 import numpy as np
 import pytest
 import torch
@@ -78,6 +79,25 @@ def test_cover_one_gives_the_same_from_inside_another_kernel():
     assert (inverse_z[~seen] == 0).all()
     # the z-buffer sees the corners at 1/256 pixel, the shading does not
     assert np.abs(1 / inverse_z[seen] - depth[seen]).max() < 5e-3
+
+
+def test_a_kernel_called_by_a_fast_one_still_rounds_as_written():
+    draw = np.random.default_rng(0)
+    points = np.concatenate([draw.random((40, 2)) * 24, draw.random((40, 1)) + 0.5], 1)
+    points = points.astype(np.float32)
+    faces = draw.integers(0, 40, (60, 3))  # 64 bits: compiled for this caller, and nobody before
+
+    @numba.njit(fastmath=True)
+    def fast(points, faces, face_id, inverse_depth):
+        cover_one(points, faces, False, face_id, inverse_depth)
+
+    size = (24, 24)
+    quick, plain = ((np.zeros(size, np.int32), np.zeros(size, np.float32)) for _ in range(2))
+    fast(points, faces, *quick)
+    cover_one.py_func(points, faces, False, *plain)
+    assert np.unique(plain[0]).size > 10
+    assert np.array_equal(quick[0], plain[0])
+    assert np.array_equal(quick[1], plain[1])
 
 
 def _grid(n: int, first: float, step: float, jitter: float, seed: int) -> tuple:

@@ -33,9 +33,11 @@ _NEAR = 1e-6  # vertices nearer than this (object units) are behind the camera
 # A kernel's cache notices changes of this file only: after one of ``cover_one``, or of what
 # energy_cell inlines, touch it.
 # no "nnan" and "ninf": a pose that is not finite must cover nothing instead of anything
-_compiled = numba.njit(
-    cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"}
-)
+_ROUNDING = {"reassoc", "contract", "nsz", "arcp"}
+_compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_ROUNDING)
+# Part of the kernel that calls it. Were it a function of its own, the process that compiles would
+# call that one, and a later process the copy in its caller's cache: optimised anew, rounded anew.
+_part = numba.njit(nogil=True, error_model="numpy", fastmath=_ROUNDING, forceinline=True)
 
 
 class Surface(NamedTuple):
@@ -113,7 +115,7 @@ def fill_score_map(scene, vertices, pose, scratch, out):
                 out[y, x] = s0 + b1 * s1 + b2 * s2 - scene.clutter[y, x]
 
 
-@_compiled
+@_part
 @no_type_check
 def _project(scene, vertices, pose, scratch):
     """Fill points and pixels; return the window (left, right, top, bottom) they may cover."""
@@ -145,7 +147,7 @@ def _project(scene, vertices, pose, scratch):
     return max(left, 0), min(right, width), max(top, 0), min(bottom, height)
 
 
-@_compiled
+@_part
 @no_type_check
 def _accumulate(scene, basis, pose, scratch, window, sums, moments):
     """Add the cells of one pose to its sums and moments."""
@@ -189,7 +191,7 @@ def _accumulate(scene, basis, pose, scratch, window, sums, moments):
     sums[0], sums[1], sums[2], sums[3] = total, covered, visible, gained
 
 
-@_compiled
+@_part
 @no_type_check
 def _pull_outline(scene, basis, pose, scratch, window, moments):
     """Add the pull of moving outlines to the gradient, see :mod:`featmesh.render.edges`."""
@@ -312,7 +314,7 @@ def _collect_latents(scene, basis, scratch, at, pull, shown, pose):
         _store(scratch, POSE + m, at, pull, flow_x, flow_y)
 
 
-@_compiled
+@_part
 @no_type_check
 def _add_moments(scratch, held, moments):
     """Add the upper triangle of U^T M U and, as the last column, U^T force of the held cells."""

@@ -20,7 +20,9 @@ _HALF = np.float32(0.5)
 _ONE = np.float32(1)
 _GUARD = np.float32(GUARD_BAND)
 
-compiled = numba.njit(cache=True, nogil=True, error_model="numpy")  # for every kernel of the house
+# For every kernel of the house. "fastmath" is said because a kernel that says nothing takes its
+# caller's, and keeps it in the cache for callers that have another.
+compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
 
 
 @compiled
