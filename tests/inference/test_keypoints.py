@@ -35,7 +35,9 @@ def test_points_are_seen_where_the_surface_is() -> None:
     states = replace(found.segmentation, states=covered)
     told = seen_keypoints(replace(found, segmentation=states), keys)
     assert [row["state"] for row in keypoints_json(told)] == ["occluded", "invisible", "occluded"]
-    with pytest.raises(InputError, match="E_POSE"):
+    with pytest.raises(InputError, match=r"E_POSE.*segmented"):
         seen_keypoints(replace(found, segmentation=None), keys)
+    with pytest.raises(InputError, match=r"E_POSE.*seen_keypoints.*no_object"):
+        seen_keypoints(replace(found, status="no_object", cam_from_obj=None), keys)
     behind = replace(found, cam_from_obj=replace(found.cam_from_obj, t=-found.cam_from_obj.t))
     assert keypoints_json(seen_keypoints(behind, keys))[0]["x"] is None

@@ -8,14 +8,17 @@ import torch
 from fixtures import aside, box_of, car_model, look, picture
 from part_scenes import NAMES, label_image, true_labels
 
+from featmesh.apps.bundled import photos
 from featmesh.errors import CheckpointError
 from featmesh.geometry.camera import Camera
 from featmesh.inference.config import SegmentConfig
 from featmesh.inference.estimator import estimate
 from featmesh.inference.part_fusion import Prior, joined
 from featmesh.inference.segment import hide, segment
+from featmesh.model.checkpoint import load
 from featmesh.model.part_evidence import PartEvidence
 from featmesh.photo.photo import Photo
+from featmesh.photo.read import read_photo
 
 CAMERA = Camera(600.0, 600.0, 320.0, 180.0, 360, 640)
 POSE = aside(look(60, 14, 0, 2.2), CAMERA, (330, 190))
@@ -31,7 +34,7 @@ class Witness(PartEvidence):
         super().__init__({"frequency": USUAL})
         self.say, self.classes = say, classes
 
-    def log_shares(self, backbone, pixels):
+    def log_shares(self, backbone, pixels, maps=()):
         height, width = (side // 4 for side in pixels.shape[:2])
         shares = torch.full((self.classes, height, width), 1e-4)
         shares += torch.as_tensor(self.say(height, width)).float()
@@ -107,6 +110,21 @@ def test_another_object_hides_its_parts(scene) -> None:
     assert not behind.seen_parts[by].any()
     assert np.array_equal(behind.seen_parts[~by], s.seen_parts[~by])
     assert np.array_equal(behind.parts, s.parts)
+
+
+def test_the_trunk_runs_once_for_features_and_parts() -> None:
+    model, photo = load("car"), read_photo(photos()[0])
+    box, runs = (60.0, 58.0, 235.0, 121.0), []
+    camera = Camera.assumed(photo.height, photo.width)
+    hook = model.backbone.trunk.register_forward_hook(lambda *_: runs.append(1))
+    found = estimate(model, photo, box, camera, "segment")
+    assert len(runs) == 1 and found.maps.trunk
+    assert model.labels is not None and model.labels.evidence is not None
+    again = segment(model, photo, replace(found, maps=replace(found.maps, trunk=())))
+    hook.remove()
+    assert len(runs) == 2
+    for name in ("parts", "seen_parts", "rendered_parts", "visible"):
+        assert np.array_equal(getattr(again, name), getattr(found.segmentation, name))
 
 
 def test_other_parts_than_the_labels_are_refused(scene) -> None:

@@ -187,7 +187,7 @@ def test_a_cell_is_valid_where_its_centre_lies_in_the_photo():
 def test_features_that_are_not_finite_are_refused(monkeypatch):
     model = car_model()
     monkeypatch.setattr(
-        model.backbone, "forward", lambda x, window: torch.full((1, CHANNELS, 8, 12), math.nan)
+        model.backbone, "read", lambda *_: torch.full((1, CHANNELS, 8, 12), math.nan)
     )
     with pytest.raises(InputError, match="finite features, got NaN") as got:
         model.extract(*pixels(), Camera.assumed(64, 96))

@@ -9,12 +9,13 @@ from fixtures import car_mesh, car_model
 from part_scenes import NAMES, true_labels
 
 from featmesh.errors import CheckpointError
+from featmesh.geometry.camera import Camera
 from featmesh.model.backbones import Backbone, build_backbone
 from featmesh.model.category import CategoryModel
 from featmesh.model.checkpoint import load
 from featmesh.model.config import ModelConfig
 from featmesh.model.labels import read_labels, write_labels
-from featmesh.model.part_evidence import PartEvidence, head_for
+from featmesh.model.part_evidence import PartEvidence, head_for, trunk_maps
 
 SMALL = ModelConfig(channels=16, width=16, crop_height=64, crop_width=96, clutter_centres=4)
 FREQUENT = torch.tensor([0.6, 0.1, 0.1, 0.1, 0.1])
@@ -39,6 +40,21 @@ def test_each_part_has_a_probability(backbone: Backbone, evidence: PartEvidence)
     assert torch.allclose(shares.sum(0), torch.ones(16, 24), atol=1e-5)
     narrow = evidence.log_shares(backbone, PIXELS[:, :80])  # not a multiple of the trunk's
     assert narrow.shape == (5, 16, 20)
+
+
+def test_maps_that_are_there_already_say_the_same(
+    backbone: Backbone, evidence: PartEvidence
+) -> None:
+    vectors = torch.nn.functional.normalize(torch.ones(len(car_mesh().vertices), 16), dim=1)
+    model = CategoryModel("car", SMALL, car_mesh(), vectors, vectors[:4], backbone)
+    size = PIXELS.shape[:2]
+    shown = (PIXELS, np.ones(size, bool), Camera.assumed(*size))
+    cells = model.extract(*shown)
+    own = trunk_maps(backbone, PIXELS[None])
+    assert [torch.equal(a, b) for a, b in zip(cells.trunk, own, strict=True)] == [True] * 4
+    said = evidence.log_shares(backbone, PIXELS, cells.trunk)
+    assert torch.equal(said, evidence.log_shares(backbone, PIXELS))
+    assert model.extract_all([shown, shown])[0].trunk == ()
 
 
 def test_a_labels_file_names_its_evidence(tmp_path, backbone, evidence: PartEvidence) -> None:

@@ -110,7 +110,13 @@ def describe(
         dict(seconds),
         warnings,
         mesh=mesh.with_vertices(mesh.vertices * unit),
-        maps=Maps(trial.cells.features.numpy(), _score_map(model, trial), trial.crop, trial.pixels),
+        maps=Maps(
+            trial.cells.features.numpy(),
+            _score_map(model, trial),
+            trial.crop,
+            trial.pixels,
+            trial.cells.trunk,
+        ),
         shape=_shape(model, trial, unit),
     )
     return _judged(model, estimate, reliability(model, lens, trial, config.refine))

@@ -10,7 +10,7 @@ from featmesh.errors import InputError
 from featmesh.model.keypoints import KeyPoints
 
 from .plain import number
-from .result import Estimate
+from .result import Estimate, posed
 from .segment import INVISIBLE, OCCLUDED, VISIBLE
 
 STATES = {INVISIBLE: "invisible", VISIBLE: "visible", OCCLUDED: "occluded"}
@@ -45,19 +45,19 @@ def seen_keypoints(estimate: Estimate, points: KeyPoints) -> SeenKeyPoints:
         points: of the template of the model that made it.
 
     Raises:
-        InputError: E_POSE where the estimate has no segmentation, E_KEYPOINTS where the points are
-            another template's.
+        InputError: E_POSE where the estimate has no pose or no segmentation, E_KEYPOINTS where the
+            points are another template's.
     """
-    pose, mesh, camera = estimate.cam_from_obj, estimate.mesh, estimate.camera
-    segmentation = estimate.segmentation
-    if pose is None or mesh is None or camera is None or segmentation is None:
+    found, segmentation = posed(estimate, "seen_keypoints()"), estimate.segmentation
+    if segmentation is None:
         raise InputError(
             "E_POSE",
-            f"seen_keypoints(): expected a segmented estimate, got status {estimate.status!r}; "
-            'try: estimate(..., task="segment") and has_pose',
+            "seen_keypoints(): expected a segmented estimate, got one that is not; "
+            'try: estimate(..., task="segment")',
         )
+    pose, mesh = found.pose, found.mesh
     points.checked(mesh, "seen_keypoints()")
-    pixels, in_front = camera.project(pose.apply(points.on(mesh).to(pose.R.dtype)))
+    pixels, in_front = found.camera.project(pose.apply(points.on(mesh).to(pose.R.dtype)))
     where = np.where(in_front.numpy()[:, None], pixels.double().numpy(), np.nan)
     return SeenKeyPoints(points.names, where, segmentation.states[points.faces.numpy()])
 

@@ -27,14 +27,14 @@ from featmesh.geometry.mesh import Mesh
 from featmesh.geometry.pose import Pose
 from featmesh.model.category import CategoryModel
 from featmesh.model.labels import Labels
-from featmesh.model.part_evidence import STRIDE, PartEvidence, unfit
+from featmesh.model.part_evidence import STRIDE, unfit
 from featmesh.photo.photo import Photo
 from featmesh.photo.resize import resample
 from featmesh.render.kernels import compiled
 from featmesh.render.rasterize import rasterize
 
 from .config import SegmentConfig
-from .result import Estimate, Maps
+from .result import Estimate, Maps, posed
 
 GRID = 2  # crop pixels per cell of the fusion
 REACH = 3.0  # standard deviations of the blur
@@ -76,23 +76,26 @@ def fused_parts(
         config: of the fusion.
 
     Raises:
+        InputError: E_POSE where the estimate has none.
         CheckpointError: E_CKPT_CONFIG where the evidence is another network's or not the labels'.
     """
-    evidence, maps, mesh = labels.evidence, estimate.maps, estimate.mesh
-    pose, camera = estimate.cam_from_obj, estimate.camera
-    if evidence is None or maps is None or mesh is None or pose is None or camera is None:
+    evidence, found = labels.evidence, posed(estimate, "segment()")
+    if evidence is None:
         return drawn
-    crop, pixels = _as_trained(model, photo, maps, estimate.camera_source == "assumed")
-    points = _in_crop(pose, camera, mesh, crop)
+    mesh = found.mesh
+    assumed = estimate.camera_source == "assumed"
+    crop, pixels, trunk = _as_trained(model, photo, found.maps, assumed)
+    points = _in_crop(found.pose, found.camera, mesh, crop)
     sigma = config.drift * model.config.stride / GRID
     prior = _prior(points, mesh, labels, crop, excess, config)
     prior = replace(prior, shares=_blurred(prior.shares, sigma))
-    scores = _on_grid(evidence, model, pixels, prior.shares.shape)
+    said = evidence.log_shares(model.backbone, pixels, trunk)
+    scores = _on_grid(said, prior.shares.shape)
     seen, whole = joined(scores, prior, evidence.frequency.numpy(), config)
     matrix, window = _to_crop(crop, photo)
     answers = tuple(picture.copy() for picture in drawn)
-    for answer, said in zip(answers, (seen, whole), strict=True):
-        _read(np.ascontiguousarray(said), said.argmax(-1), matrix, np.array(window), answer)
+    for answer, likely in zip(answers, (seen, whole), strict=True):
+        _read(np.ascontiguousarray(likely), likely.argmax(-1), matrix, np.array(window), answer)
     return answers[0], answers[1]
 
 
@@ -123,14 +126,17 @@ def joined(
 
 def _as_trained(
     model: CategoryModel, photo: Photo, maps: Maps, assumed: bool
-) -> tuple[Crop, UInt8[np.ndarray, "y x 3"]]:
-    """Return the crop of the estimate's box as the head learned it: unsqueezed, of its size."""
+) -> tuple[Crop, UInt8[np.ndarray, "y x 3"], tuple[Tensor, ...]]:
+    """Return the crop of the estimate's box as the head learned it: unsqueezed, of its size.
+
+    With its pixels and, where the estimate looked at these, the trunk's maps of them.
+    """
     lens = Camera.assumed(photo.height, photo.width) if assumed else maps.crop.photo_camera
     size = (model.config.crop_height, model.config.crop_width)
     if lens == maps.crop.photo_camera and maps.pixels.shape[:2] == size:
-        return maps.crop, maps.pixels
+        return maps.crop, maps.pixels, maps.trunk
     crop = Crop.from_box(lens, maps.crop.box, size)
-    return crop, resample(photo, crop)[0]
+    return crop, resample(photo, crop)[0], ()
 
 
 def _in_crop(pose: Pose, camera: Camera, mesh: Mesh, crop: Crop) -> Float32[Tensor, "v 3"]:
@@ -186,13 +192,9 @@ def _sigmoid(x: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
 
 
 def _on_grid(
-    evidence: PartEvidence,
-    model: CategoryModel,
-    pixels: UInt8[np.ndarray, "y x 3"],
-    shape: tuple[int, ...],
+    scores: Float[Tensor, "n1 y x"], shape: tuple[int, ...]
 ) -> Float32[np.ndarray, "p q n1"]:
     """Return the head's scores in the cells of the grid."""
-    scores = evidence.log_shares(model.backbone, pixels)
     if scores.shape[0] != shape[2]:
         raise unfit(f"{scores.shape[0] - 1} parts for {shape[2] - 1} names")
     grown = functional.interpolate(

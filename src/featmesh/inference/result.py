@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32, UInt8
+from torch import Tensor
 
-from featmesh.errors import FeatmeshError
+from featmesh.errors import FeatmeshError, InputError
 from featmesh.geometry.camera import Camera
 from featmesh.geometry.crop import Crop
 from featmesh.geometry.mesh import Mesh
@@ -49,12 +50,14 @@ class Maps:
         score: object minus clutter similarity of each cell under the final pose, nan outside it.
         crop: where the crop lies in the photo.
         pixels: the crop, RGB.
+        trunk: the trunk's maps of these pixels, for other heads; nothing where they were not kept.
     """
 
     features: Float[np.ndarray, "h w c"]
     score: Float[np.ndarray, "h w"]
     crop: Crop
     pixels: UInt8[np.ndarray, "y x 3"]
+    trunk: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -241,6 +244,37 @@ class Estimate:
             row["margin"] = number(self.margin, 4)
             row["rivals"] = [{"category": c, "score": number(v, 4)} for c, v in self.rivals]
         return row
+
+
+@dataclass(frozen=True)
+class Posed:
+    """What can be drawn of an estimate that has a pose; attributes as of :class:`Estimate`."""
+
+    pose: Pose
+    mesh: Mesh
+    camera: Camera
+    maps: Maps
+
+
+def posed(estimate: Estimate, who: str) -> Posed:
+    """Return what can be drawn of an estimate.
+
+    Args:
+        estimate: with a pose.
+        who: asks, for the message.
+
+    Raises:
+        InputError: E_POSE where it has none.
+    """
+    pose, mesh, maps = estimate.cam_from_obj, estimate.mesh, estimate.maps
+    camera = estimate.camera
+    if pose is None or mesh is None or camera is None or maps is None:
+        raise InputError(
+            "E_POSE",
+            f"{who}: expected an estimate with a pose, got status {estimate.status!r}; "
+            "try: only estimates whose has_pose is true",
+        )
+    return Posed(pose, mesh, camera, maps)
 
 
 def result_json(

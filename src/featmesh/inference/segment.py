@@ -18,7 +18,6 @@ from jaxtyping import Bool, Float32, Int, Int64, UInt8
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from featmesh.errors import InputError
 from featmesh.geometry.camera import Camera
 from featmesh.geometry.crop import Crop
 from featmesh.geometry.mesh import Mesh
@@ -31,7 +30,7 @@ from featmesh.render.rasterize import rasterize
 
 from .config import SegmentConfig
 from .part_fusion import fused_parts
-from .result import INVISIBLE, OCCLUDED, VISIBLE, Estimate, Maps, Segmentation
+from .result import INVISIBLE, OCCLUDED, VISIBLE, Estimate, Maps, Segmentation, posed
 
 
 @dataclass(frozen=True)
@@ -80,14 +79,16 @@ def segment(
         InputError: E_POSE where the estimate has no pose, E_LABELS where the labels do not fit.
         CheckpointError: E_CKPT_CONFIG or E_CKPT_HASH for evidence that is not this network's.
     """
-    mesh, maps, camera, points = _found(estimate)
+    placed = posed(estimate, "segment()")
+    mesh, camera, pose = placed.mesh, placed.camera, placed.pose
+    points = pose.apply(mesh.vertices.to(pose.R.dtype)).float()
     labels = labels if labels is not None else model.labels
     if labels is not None:
         labels.checked(mesh, "segment()")
     drawing = _draw(points, mesh, camera)
     whole = (photo.height, photo.width)
     config = config or SegmentConfig()
-    excess = _excess(model, maps, points, mesh, camera, config)
+    excess = _excess(model, placed.maps, points, mesh, camera, config)
     seen = excess(drawing.rows, drawing.columns) > config.even
     rendered = parts = seen_parts = None
     shares = dict[str, float]()
@@ -129,19 +130,6 @@ def hide(found: Segmentation, by: Bool[np.ndarray, "h w"]) -> Segmentation:
         states=_states(found.face_id[found.amodal], seen, len(found.states)),
         shares=shares,
     )
-
-
-def _found(estimate: Estimate) -> tuple[Mesh, Maps, Camera, Tensor]:
-    """Return mesh, maps, camera and vertices in its axes, or raise E_POSE."""
-    pose, mesh, maps = estimate.cam_from_obj, estimate.mesh, estimate.maps
-    camera = estimate.camera
-    if pose is None or mesh is None or maps is None or camera is None:
-        raise InputError(
-            "E_POSE",
-            f"segment(): expected an estimate with a pose, got status {estimate.status!r}; "
-            "try: segment only estimates whose has_pose is true",
-        )
-    return mesh, maps, camera, pose.apply(mesh.vertices.to(pose.R.dtype)).float()
 
 
 def _draw(points: Tensor, mesh: Mesh, camera: Camera) -> Drawing:

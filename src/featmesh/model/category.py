@@ -48,12 +48,15 @@ class FeatureMap:
         clutter: cosine of the best clutter centre.
         valid: whether the cell's centre lies inside the photo.
         camera: camera of the cells (the picture's, scaled by 1 / stride).
+        trunk: the trunk's maps that the features were read off, for other heads; nothing where
+            several pictures were looked at in one pass.
     """
 
     features: Float[Tensor, "h w c"]
     clutter: Float[Tensor, "h w"]
     valid: Bool[Tensor, "h w"]
     camera: Camera
+    trunk: tuple[Tensor, ...] = ()
 
 
 def finer(cells: FeatureMap, factor: int) -> FeatureMap:
@@ -134,7 +137,9 @@ class CategoryModel:
         x = torch.from_numpy(np.stack([pixels for pixels, _, _ in pictures]))
         if self.backbone.training:
             self.backbone.eval()
-        maps = self.backbone(x.permute(0, 3, 1, 2).float(), window).permute(0, 2, 3, 1)
+        trunk = self.backbone.maps(x.permute(0, 3, 1, 2).float())
+        maps = self.backbone.read(trunk, (x.shape[1], x.shape[2]), window).permute(0, 2, 3, 1)
+        kept = tuple(trunk) if len(pictures) == 1 else ()
         if not bool(maps.isfinite().all()):
             raise InputError(
                 "E_NONFINITE",
@@ -145,7 +150,7 @@ class CategoryModel:
         for features, (_, valid, camera) in zip(maps.contiguous(), pictures, strict=True):
             inside = torch.from_numpy(valid[stride // 2 :: stride, stride // 2 :: stride].copy())
             seen = clutter_score(features, self.clutter)
-            found.append(FeatureMap(features, seen, inside, camera.scale(1 / stride)))
+            found.append(FeatureMap(features, seen, inside, camera.scale(1 / stride), kept))
         return found
 
     def mesh(self, latent: Float[Tensor, " d"] | None = None) -> Mesh:

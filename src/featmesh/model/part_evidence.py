@@ -5,6 +5,7 @@ It knows edges that the template has not, but neither the object's pose nor what
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,16 +146,21 @@ class PartEvidence:
 
     @torch.no_grad()
     def log_shares(
-        self, backbone: Backbone, pixels: UInt8[np.ndarray, "h w 3"]
+        self, backbone: Backbone, pixels: UInt8[np.ndarray, "h w 3"], maps: Sequence[Tensor] = ()
     ) -> Float[Tensor, "n1 p q"]:
         """Return the logarithm of each part's probability at stride 4; column 0 is no part.
+
+        Args:
+            backbone: the one the head was trained on.
+            pixels: of a picture.
+            maps: the trunk's of these pixels, where the caller has them.
 
         Raises:
             CheckpointError: E_CKPT_CONFIG where the head was trained on another network.
         """
         if self._head is None:
             self._head = self._filled(backbone)
-        scores = self._head(trunk_maps(backbone, pixels[None]))[0]
+        scores = self._head(list(maps) or trunk_maps(backbone, pixels[None]))[0]
         height, width = -(-pixels.shape[0] // STRIDE), -(-pixels.shape[1] // STRIDE)
         return functional.log_softmax(scores[:, :height, :width], 0)
 
