@@ -14,7 +14,8 @@ from PIL import Image
 import featmesh
 from featmesh.apps import new_category as program
 from featmesh.apps.new_category_config import NewCategoryConfig, meddled
-from featmesh.apps.new_category_held_out import symmetric_error
+from featmesh.apps.new_category_held_out import joined, scored
+from featmesh.apps.new_category_run import Run
 from featmesh.errors import DatasetError, FeatmeshError, InputError
 from featmesh.geometry.mesh import read_mesh
 from featmesh.learn import session
@@ -224,20 +225,19 @@ def test_options_that_the_command_sets_itself_are_refused(cads, tmp_path):
             program.new_category(name, config_of(cads, tmp_path), print)
 
 
-def test_errors_up_to_turns_that_look_alike():
-    def about(axis, degrees):
-        c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-        turn = np.eye(3)
-        i, j = [(1, 2), (2, 0), (0, 1)][axis]
-        turn[[i, j], [i, j]] = c
-        turn[i, j], turn[j, i] = -s, s
-        return turn
+def test_a_model_states_its_symmetry_before_it_is_measured(whole, cads):
+    out, _, _ = whole
+    run = Run("tug", config_of(cads, out), "z", 0.0, print)
+    assert "symmetry" not in joined(run).extra
+    run = replace(run, config=replace(run.config, symmetry="any"))
+    assert joined(run).extra["symmetry"] == "any"
 
-    true = about(0, 70) @ about(1, 20)
-    found = true @ about(2, 100)
-    asked = {1: 100.0, 2: 80.0, 4: 10.0, "any": 0.0}
-    for symmetry, degrees in asked.items():
-        error = np.degrees(symmetric_error(found, true, symmetry))
-        assert error == pytest.approx(degrees, abs=1e-5)
-    tilted = true @ about(0, 12) @ about(2, 33)
-    assert np.degrees(symmetric_error(tilted, true, "any")) == pytest.approx(12.0, abs=1e-5)
+
+def test_figures_up_to_symmetry_are_told_beside_the_official_ones():
+    pose = {"count": 3, "failed": 0, "acc_30": 0.5, "acc_10": 0.25, "acc_5": 0.0}
+    official = {"pose": {**pose, "median_deg": 40.0}, "seconds": {"total": 1.0}}
+    told = {"count": 3, "acc_30": 0.5, "acc_10": 0.25, "median_deg": 40.0}
+    assert scored(official) == told
+    turned = {"symmetry": 4, "pose": {**pose, "acc_30": 1.0, "median_deg": 3.0}}
+    both = scored({**official, "symmetric": turned})
+    assert both == {**told, "symmetric": {**told, "acc_30": 1.0, "median_deg": 3.0}}

@@ -8,16 +8,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featmesh.errors import InputError
+from featmesh.errors import CheckpointError, InputError
 from featmesh.evaluate.metrics import (
     accuracy_at,
     add_error,
     auroc,
     box_iou,
+    checked_symmetry,
     mask_iou,
     median_error,
     pose_summary,
     rotation_error,
+    symmetric_error,
 )
 from featmesh.geometry.pose import Pose, so3_exp
 from featmesh.geometry.viewpoint import rotation_from_angles
@@ -71,6 +73,29 @@ def test_errors_of_a_batch_are_those_of_its_members():
     errors = rotation_error(Rs, np.eye(3))
     assert errors.shape == (3,)
     assert errors.tolist() == [float(rotation_error(R, np.eye(3))) for R in Rs]
+
+
+def test_errors_up_to_turns_that_look_alike():
+    def about(axis, degrees):
+        vector = torch.zeros(3, dtype=torch.float64)
+        vector[axis] = degrees * DEGREE
+        return so3_exp(vector).numpy()
+
+    true = about(0, 70) @ about(1, 20)
+    found = true @ about(2, 100)
+    asked = {1: 100.0, 2: 80.0, 4: 10.0, "any": 0.0}
+    for symmetry, degrees in asked.items():
+        assert symmetric_error(found, true, symmetry) / DEGREE == pytest.approx(degrees, abs=1e-5)
+    tilted = true @ about(0, 12) @ about(2, 33)
+    assert symmetric_error(tilted, true, "any") / DEGREE == pytest.approx(12.0, abs=1e-5)
+    assert symmetric_error(tilted, true, 1) == rotation_error(tilted, true)
+
+
+def test_a_symmetry_is_a_number_of_turns_or_any():
+    assert [checked_symmetry(value) for value in (1, 4, "any")] == [1, 4, "any"]
+    for wrong in (0, -2, True, 2.0, "all", None):
+        with pytest.raises(CheckpointError, match="E_CKPT_CONFIG: evaluate: expected the model's"):
+            checked_symmetry(wrong)
 
 
 def test_summary_of_perfect_and_of_one_wrong_in_five():

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from featmesh.errors import BackendUnavailable, DatasetError, InputError
+from featmesh.errors import BackendUnavailable, CheckpointError, DatasetError, InputError
 from featmesh.evaluate.predict import evaluate, predict, score_predictions
 from featmesh.geometry.camera import Camera
 from featmesh.geometry.pose import Pose, so3_exp
@@ -99,6 +100,39 @@ def test_perfect_predictions_are_perfect_figures(tmp_path):
     assert found["count"] == 4 and found["model"] == {"name": "car", "hash": "abc123"}
     assert found["box_iou"] == {"count": 4, "median": 1.0}
     assert json.loads((tmp_path / "out/metrics.json").read_text()) == found
+
+
+def test_errors_up_to_the_models_symmetry_stand_beside_the_official_ones(tmp_path):
+    views = views_of(tmp_path, 4, K=K)
+    errors = [0.0, 0.0, 0.0, 20.0]
+
+    def turned(model, photo, box, camera):  # by quarters about the object's upright axis
+        found = Fake(views, errors)(model, photo, box, camera)
+        quarters = turn(90.0 * float(photo.pixels[0, 0, 0]))
+        pose = found.cam_from_obj
+        return replace(found, cam_from_obj=replace(pose, R=pose.R @ quarters))
+
+    def measured(extra, name):
+        model = SimpleNamespace(**vars(MODEL), extra=extra)
+        return evaluate(model, views, tmp_path / name, turned, stream=io.StringIO())
+
+    plain = measured({}, "plain")
+    assert plain["pose"]["acc_30"] == 0.25 and "symmetric" not in plain
+    assert measured({"symmetry": 1}, "one").keys() == plain.keys()
+    for symmetry, right in ((2, 0.5), (4, 1.0), ("any", 1.0)):
+        both = measured({"symmetry": symmetry}, f"out-{symmetry}")
+        beside = both.pop("symmetric")
+        assert {k: both[k] for k in both if k != "seconds"} == {
+            k: plain[k] for k in plain if k != "seconds"
+        }
+        assert beside["symmetry"] == symmetry and beside["pose"]["acc_30"] == right
+        assert beside["categories"]["car"] == beside["pose"]
+        assert beside["category_mean"]["acc_30"] == right
+    text = json.loads((tmp_path / "out-any/metrics.json").read_text())
+    assert text["symmetric"] == beside
+    with pytest.raises(CheckpointError, match="got 'round'"):
+        measured({"symmetry": "round"}, "wrong")
+    assert not (tmp_path / "wrong").exists()
 
 
 @pytest.mark.parametrize("box", [None, (2.0, 5.0, 30.0, 20.0), (40.0, 30.0, 64.0, 48.0)])

@@ -3,19 +3,14 @@
 Official errors and, where turns about the upright axis look alike, errors up to such turns.
 """
 
-import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from jaxtyping import Float
-
 from featmesh.errors import CheckpointError
-from featmesh.evaluate.metrics import pose_summary, rotation_error
-from featmesh.evaluate.predict import PREDICTIONS, WITH_POSE, Row, evaluate
+from featmesh.evaluate.predict import evaluate
 from featmesh.inference.estimator import estimate
 from featmesh.model.category import CategoryModel
 from featmesh.model.checkpoint import load
@@ -35,7 +30,6 @@ from .render_views import pictures_of, render
 LEVELS: tuple[Literal["clean", "L2"], ...] = ("clean", "L2")
 DRAWN = 12  # estimates drawn of each level
 FIGURES = ("count", "acc_30", "acc_10", "median_deg")
-Symmetry = int | Literal["any"]
 
 
 def held_out_stage(run: Run) -> int:
@@ -45,16 +39,14 @@ def held_out_stage(run: Run) -> int:
     for number, level in enumerate(LEVELS):
         folder = run.folder("test") / level
         views = _views(run, folder, level, run.config.seed + 1 + number)
-        evaluate(model, views, folder)
-        lines = (folder / PREDICTIONS).read_text("utf-8").splitlines()
-        told[level] = scored(views, [json.loads(line) for line in lines], run.config.symmetry)
+        told[level] = scored(evaluate(model, views, folder))
     _draw(model, run)
     finish(run, "test", {"figures": told}, started)
     return 0
 
 
 def joined(run: Run) -> CategoryModel:
-    """Return the trained model with the shape space of its template.
+    """Return the trained model with the shape space of its template; it states its symmetry.
 
     Raises:
         CheckpointError: E_CKPT_CONFIG where they are of different templates.
@@ -67,13 +59,15 @@ def joined(run: Run) -> CategoryModel:
             f"new-category: expected features and shape space of one template in {run.config.out}, "
             "got two; try: another --out",
         )
+    symmetry = run.config.symmetry
+    stated = {} if symmetry == 1 else {"symmetry": symmetry}
     config = replace(model.config, deformation=space.deformation.config)
     return replace(
         model,
         config=config,
         template=space.template,
         deformation=space.deformation,
-        extra={**model.extra, **space.extra},
+        extra={**model.extra, **space.extra, **stated},
     )
 
 
@@ -95,44 +89,17 @@ def _level(config: GenerateConfig, level: str) -> GenerateConfig:
     return replace(bare, share_occluded=1.0, level="L2")
 
 
-def scored(views: Sequence[View], rows: Sequence[Row], symmetry: Symmetry) -> dict[str, Any]:
-    """Return the figures of predictions; ``symmetric`` stands beside them where turns look alike.
-
-    Every view counts; no pose is an error of 180 degrees.
-    """
-    official = _figures(views, rows, 1)
-    if symmetry == 1:
-        return official
-    return {**official, "symmetric": _figures(views, rows, symmetry)}
-
-
-def _figures(views: Sequence[View], rows: Sequence[Row], symmetry: Symmetry) -> dict[str, Any]:
-    errors = np.full(len(views), np.nan)
-    for k, (view, row) in enumerate(zip(views, rows, strict=True)):
-        if row.get("status") in WITH_POSE and row.get("R") is not None and view.R is not None:
-            errors[k] = symmetric_error(np.array(row["R"]), view.R, symmetry)
-    whole = pose_summary(errors).to_json()
-    return {name: whole[name] for name in FIGURES}
-
-
-def symmetric_error(
-    found: Float[np.ndarray, "3 3"], true: Float[np.ndarray, "3 3"], symmetry: Symmetry
-) -> float:
-    """Return the smallest rotation error (radians) over the turns about +z that look alike.
+def scored(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures that the card tells; ``symmetric`` beside them where turns look alike.
 
     Args:
-        found: ``cam_from_obj`` of the estimate.
-        true: of the label.
-        symmetry: number of such turns in a circle, or ``any``: then only the axis counts.
+        metrics: of :func:`featmesh.evaluate.predict.evaluate`.
     """
-    if symmetry == "any":
-        between = float(found[:, 2] @ true[:, 2])
-        return float(np.arctan2(np.linalg.norm(np.cross(found[:, 2], true[:, 2])), between))
-    angle = 2 * np.pi * np.arange(int(symmetry)) / int(symmetry)
-    zero, one = np.zeros_like(angle), np.ones_like(angle)
-    rows = [[np.cos(angle), -np.sin(angle), zero], [np.sin(angle), np.cos(angle), zero]]
-    turns = np.moveaxis(np.array([*rows, [zero, zero, one]]), 2, 0)
-    return float(np.min(rotation_error(found[None], true @ turns)))
+    official = {name: metrics["pose"][name] for name in FIGURES}
+    turned = metrics.get("symmetric")
+    if turned is None:
+        return official
+    return {**official, "symmetric": {name: turned["pose"][name] for name in FIGURES}}
 
 
 def _draw(model: CategoryModel, run: Run) -> None:

@@ -2,19 +2,20 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Real
 from torch import Tensor
 
-from featmesh.errors import InputError
+from featmesh.errors import CheckpointError, InputError
 from featmesh.geometry.crop import box_iou  # noqa: F401  a metric, which locate needs too
 from featmesh.geometry.pose import Pose
 from featmesh.geometry.rotations import geodesic_angle
 
 NO_POSE = math.pi  # radians: the error of an estimate without a pose (contracts 3)
+Symmetry = int | Literal["any"]  # how many turns about the object's +z look alike; 1: none does
 THRESHOLDS = {"acc_30": math.pi / 6, "acc_10": math.pi / 18, "acc_5": math.pi / 36}  # radians
 
 
@@ -52,6 +53,43 @@ def rotation_error(
     """Return the angle between rotations, radians in [0, pi]; symmetric in its arguments."""
     angle = geodesic_angle(torch.as_tensor(R1), torch.as_tensor(R2))
     return np.asarray(angle.numpy())
+
+
+def checked_symmetry(stated: Any) -> Symmetry:
+    """Return the symmetry that a model states.
+
+    Raises:
+        CheckpointError: E_CKPT_CONFIG where it is none.
+    """
+    if stated == "any" or (type(stated) is int and stated >= 1):
+        return stated
+    raise CheckpointError(
+        "E_CKPT_CONFIG",
+        "evaluate: expected the model's symmetry to be a number of turns from 1 on or 'any', "
+        f"got {stated!r}; try: mend its model.json",
+    )
+
+
+def symmetric_error(
+    found: Float[np.ndarray, "3 3"], true: Float[np.ndarray, "3 3"], symmetry: Symmetry
+) -> float:
+    """Return the smallest rotation error (radians) over the turns about +z that look alike.
+
+    No official figure: it stands beside :func:`rotation_error`, under a name of its own (ours).
+
+    Args:
+        found: ``cam_from_obj`` of the estimate.
+        true: of the label.
+        symmetry: number of such turns in a circle, or ``any``: then only the axis counts.
+    """
+    if symmetry == "any":
+        between = float(found[:, 2] @ true[:, 2])
+        return float(np.arctan2(np.linalg.norm(np.cross(found[:, 2], true[:, 2])), between))
+    angle = 2 * np.pi * np.arange(int(symmetry)) / int(symmetry)
+    zero, one = np.zeros_like(angle), np.ones_like(angle)
+    rows = [[np.cos(angle), -np.sin(angle), zero], [np.sin(angle), np.cos(angle), zero]]
+    turns = np.moveaxis(np.array([*rows, [zero, zero, one]]), 2, 0)
+    return float(np.min(rotation_error(found[None], true @ turns)))
 
 
 def accuracy_at(errors: Float[np.ndarray, " n"], threshold: float) -> float:

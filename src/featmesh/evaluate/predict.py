@@ -29,7 +29,15 @@ from featmesh.photo.read import read_photo
 from featmesh.progress import Stream, track
 from featmesh.views.record import View
 
-from .metrics import auroc, box_iou, pose_summary, rotation_error
+from .metrics import (
+    Symmetry,
+    auroc,
+    box_iou,
+    checked_symmetry,
+    pose_summary,
+    rotation_error,
+    symmetric_error,
+)
 
 SCHEMA = 1
 PREDICTIONS, METRICS, RUN = "predictions.jsonl", "metrics.json", "run.json"
@@ -50,12 +58,17 @@ def evaluate(
 ) -> dict[str, Any]:
     """Predict every view, score the predictions, write and return ``metrics.json``.
 
-    Arguments and errors are those of :func:`predict`; every positive needs its R.
+    Arguments and errors are those of :func:`predict`; every positive needs its R. Where the model
+    states a symmetry, the figures up to it stand beside the official ones.
+
+    Raises:
+        CheckpointError: E_CKPT_CONFIG where it states none that there is.
     """
     _need_rotations(views)
+    symmetry = checked_symmetry((getattr(model, "extra", None) or {}).get("symmetry", 1))
     rows = predict(model, views, out_dir, estimate, locate, settings, stream)
     metrics = {"schema": SCHEMA, **_run_card(model, views, locate, settings)}
-    metrics |= score_predictions(views, rows)
+    metrics |= score_predictions(views, rows, symmetry)
     text = json.dumps(metrics, indent=1, allow_nan=False, ensure_ascii=False)
     write_whole(Path(out_dir) / METRICS, text + "\n")
     return metrics
@@ -107,12 +120,19 @@ def predict(
     return rows
 
 
-def score_predictions(views: Sequence[View], rows: Sequence[Row]) -> dict[str, Any]:
+def score_predictions(
+    views: Sequence[View], rows: Sequence[Row], symmetry: Symmetry = 1
+) -> dict[str, Any]:
     """Return the figures of predictions, as they stand in ``metrics.json``; angles in degrees.
 
     Every record counts: a positive without a pose, or without a row, is an error of 180 degrees.
     Negatives stand in ``refusal`` and nowhere else; one is refused where the status is
     ``no_object``.
+
+    Args:
+        views: the records.
+        rows: predictions of them, as :func:`predict` gives them.
+        symmetry: where turns look alike, ``symmetric`` holds the figures of errors up to these.
 
     Raises:
         DatasetError: E_VIEWS where a positive has no R or an index occurs twice; E_RUN where a row
@@ -121,15 +141,11 @@ def score_predictions(views: Sequence[View], rows: Sequence[Row]) -> dict[str, A
     _need_rotations(views)
     paired = _paired(views, rows)
     positives = [(view, row) for view, row in paired if not view.no_object]
-    errors = np.array([_error(view, row) for view, row in positives], dtype=np.float64)
-    by_category = _grouped([view.category for view, _ in positives], errors)
     seconds = [row["seconds"] for row in rows if row.get("seconds") is not None]
     return {
         "count": len(views),
-        "pose": pose_summary(errors).to_json(),
-        "categories": by_category,
-        "category_mean": _category_mean(by_category),
-        "occluded": _grouped([view.occluded for view, _ in positives], errors),
+        **_pose_figures(positives),
+        **_up_to(symmetry, positives),
         "status": dict(Counter(row.get("status", "missing") for _, row in paired)),
         "codes": dict(Counter(row["code"] for _, row in paired if row.get("code"))),
         "refusal": _refusal(paired),
@@ -138,6 +154,25 @@ def score_predictions(views: Sequence[View], rows: Sequence[Row]) -> dict[str, A
             "median": float(np.median(seconds)) if seconds else None,
             "total": float(np.sum(seconds)),
         },
+    }
+
+
+def _up_to(symmetry: Symmetry, positives: Sequence[tuple[View, Row]]) -> dict[str, Any]:
+    """Return the figures that stand beside the official ones; none where no turns look alike."""
+    if symmetry == 1:
+        return {}
+    return {"symmetric": {"symmetry": symmetry, **_pose_figures(positives, symmetry)}}
+
+
+def _pose_figures(positives: Sequence[tuple[View, Row]], symmetry: Symmetry = 1) -> dict[str, Any]:
+    """Return the figures of rotation errors: of all, by category, by how much is hidden."""
+    errors = np.array([_error(view, row, symmetry) for view, row in positives], dtype=np.float64)
+    by_category = _grouped([view.category for view, _ in positives], errors)
+    return {
+        "pose": pose_summary(errors).to_json(),
+        "categories": by_category,
+        "category_mean": _category_mean(by_category),
+        "occluded": _grouped([view.occluded for view, _ in positives], errors),
     }
 
 
@@ -287,8 +322,8 @@ def _paired(views: Sequence[View], rows: Sequence[Row]) -> list[tuple[View, Row]
     return [(view, found.get(view.index, {})) for view in views]
 
 
-def _error(view: View, row: Row) -> float:
-    """Return the rotation error, radians; NaN where the row has no pose.
+def _error(view: View, row: Row, symmetry: Symmetry) -> float:
+    """Return the rotation error, up to turns that look alike, radians; NaN of a row without pose.
 
     Without K the record's R belongs to a camera looking at the centre of the true box, so the
     predicted R is first turned into that camera, ``Q R`` (contracts 1, 2).
@@ -300,7 +335,9 @@ def _error(view: View, row: Row) -> float:
         return math.nan
     if view.K is None:
         R = _to_box_centre(view, row) @ R
-    return float(rotation_error(R, view.R))
+    return (
+        float(rotation_error(R, view.R)) if symmetry == 1 else symmetric_error(R, view.R, symmetry)
+    )
 
 
 def _to_box_centre(view: View, row: Row) -> Float64[np.ndarray, "3 3"]:
