@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from featmesh.errors import DatasetError
-from featmesh.views.record import View, read_views, write_views
+from featmesh.views.record import (
+    View,
+    displayed_size,
+    parse_view,
+    raw_records,
+    read_views,
+    write_views,
+)
 
 K = [[700.0, 0.0, 320.0], [0.0, 700.0, 240.0], [0.0, 0.0, 1.0]]
 R = [[0.0, 1.0, 0.0], [0.0, 0.0, -1.0], [-1.0, 0.0, 0.0]]  # spec 6.4: azimuth 90
@@ -174,6 +181,30 @@ def test_the_size_is_that_of_the_photo_as_displayed(tmp_path):
     path = written(tmp_path, record(), record(width=480, height=640))
     assert "record 1 key 'width': expected the size of photos/a.png, 640x480" in str(refusal(path))
     assert len(read_views(path, sizes=False)) == 2
+
+
+def test_a_size_is_read_off_the_header_and_turned_as_displayed(tmp_path):
+    photo, exif = tmp_path / "a.jpg", Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    Image.new("RGB", (40, 30)).save(photo, exif=exif)
+    assert displayed_size(photo) == (30, 40)
+    assert displayed_size(tmp_path / "none.jpg") is None
+    photo.write_bytes(b"no photo")
+    assert displayed_size(photo) is None
+
+
+def test_records_can_be_read_one_by_one(tmp_path):
+    path = written(tmp_path, record(), record(width=-1))
+    rows = raw_records(path)
+    assert [row["width"] for row in rows] == [640, -1]
+    good = parse_view(path, 0, rows[0])
+    assert (good.index, good.image) == (0, tmp_path / "photos" / "a.png")
+    with pytest.raises(DatasetError, match="record 1 key 'width'"):
+        parse_view(path, 1, rows[1])
+    path.write_text("[]")
+    with pytest.raises(DatasetError) as caught:
+        raw_records(path)
+    assert caught.value.code == "E_VIEWS"
 
 
 def test_a_photo_that_is_missing_or_broken_is_left_to_others(tmp_path):

@@ -22,7 +22,7 @@ from .duplicates import content_hash, nearly_same, same_content, thumbnail
 from .pose_check import pose_findings
 from .readers.layouts import LAYOUTS, recognised, splits_in
 from .readers.registry import READERS
-from .record import View, _records, _view
+from .record import View, parse_view, raw_records
 
 SAME_BOX = 0.95  # overlap from which on two boxes in the same picture are one object
 
@@ -298,9 +298,9 @@ def _read_file(splits: Splits, path: Path, name: str) -> None:
             f"data check {path}: expected a views file or a folder, got no such, try: {hint}",
         )
     views = []
-    for index, record in enumerate(_records(path)):
+    for index, record in enumerate(raw_records(path)):
         try:
-            views.append(_view(path, index, record))
+            views.append(parse_view(path, index, record))
         except DatasetError as error:
             said = str(error)
             pose = any(f"key {key!r}" in said for key in ("R", "K", "t", "t_unit"))

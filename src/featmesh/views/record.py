@@ -117,7 +117,7 @@ def read_views(
             from 0) and key.
     """
     path = Path(path)
-    views = [_view(path, index, record) for index, record in enumerate(_records(path))]
+    views = [parse_view(path, index, record) for index, record in enumerate(raw_records(path))]
     for view in views:
         if categories is not None and view.category not in categories:
             known = f"one of {', '.join(sorted(categories))}"
@@ -162,8 +162,12 @@ def _fault(path: Path, index: int, key: str, expected: str, got: Any, hint: str)
     )
 
 
-def _records(path: Path) -> list[Any]:
-    """Return the raw records of a views file."""
+def raw_records(path: Path) -> list[Any]:
+    """Return the records of a views file as they stand in it, none of them checked.
+
+    Raises:
+        DatasetError: E_IO where the file cannot be read, E_VIEWS where it is no list of records.
+    """
     if not path.is_file():
         kind = "a folder" if path.is_dir() else "no such file"
         raise DatasetError(
@@ -200,8 +204,17 @@ def _unreadable(path: Path, expected: str, got: str, hint: str) -> DatasetError:
     )
 
 
-def _view(path: Path, index: int, record: Any) -> View:
-    """Return one checked record."""
+def parse_view(path: Path, index: int, record: Any) -> View:
+    """Return the view that one record of a views file describes, checked.
+
+    Args:
+        path: of the file; what the record names lies below its folder.
+        index: number of the record in it, from 0.
+        record: as :func:`raw_records` gives it.
+
+    Raises:
+        DatasetError: E_VIEWS naming file, record and key.
+    """
     if not isinstance(record, dict):
         hint = '{"image": ..., "width": ..., "height": ..., "category": ...}'
         raise _fault(path, index, "*", "an object with keys", record, hint)
@@ -275,7 +288,7 @@ def _check_sizes(path: Path, views: Sequence[View]) -> None:
     found: dict[Path, tuple[int, int] | None] = {}
     for view in views:
         if view.image not in found:
-            found[view.image] = _displayed_size(view.image)
+            found[view.image] = displayed_size(view.image)
         size = found[view.image]
         if size is not None and size != (view.width, view.height):
             key = "width" if size[0] != view.width else "height"
@@ -284,7 +297,7 @@ def _check_sizes(path: Path, views: Sequence[View]) -> None:
             raise _fault(path, view.index, key, expected, got, "was the photo resized or turned?")
 
 
-def _displayed_size(photo: Path) -> tuple[int, int] | None:
+def displayed_size(photo: Path) -> tuple[int, int] | None:
     """Return (width, height) after the EXIF rotation, from the header alone; None if unreadable."""
     if not photo.is_file():
         return None

@@ -19,7 +19,7 @@ from featmesh.geometry.conventions import Pascal3D, from_pascal3d
 from featmesh.geometry.crop import Box, check_box
 from featmesh.geometry.pose import Pose
 from featmesh.geometry.viewpoint import Viewpoint, ray_rotation
-from featmesh.views.record import View, _displayed_size
+from featmesh.views.record import View, displayed_size
 
 from .layouts import LAYOUTS
 
@@ -93,7 +93,7 @@ def photo_size(path: Path, stated: tuple[int, int] | None = None) -> tuple[int, 
     None where it differs from what is stated (the labels belong to other pixels), or neither is
     known.
     """
-    found = _displayed_size(path)
+    found = displayed_size(path)
     if found is None:
         return stated
     size = (found[1], found[0])
