@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import tyro
 
 from featmesh.learn.config import TrainConfig
-from featmesh.learn.presets import PRESETS, TrainName, prepared
+from featmesh.learn.presets import PRESETS, TrainName
 
 PRESET = Annotated[TrainName, tyro.conf.arg(help="what the options not given are")]
 METAVARS = {bool: "BOOL", int: "INT", float: "FLOAT", str: "STR", tuple: "[STR [STR ...]]"}
@@ -88,4 +88,4 @@ def run(arguments: Any) -> int:
     """Train, and write the model folder; stopped by Ctrl-C or SIGTERM, save and leave."""
     from featmesh.learn.session import train
 
-    return train(prepared(chosen(PRESETS[arguments.preset], arguments)))
+    return train(chosen(PRESETS[arguments.preset], arguments))

@@ -35,6 +35,7 @@ from .config import TrainConfig
 from .data import TrainData, draw_batch, load_data
 from .fill_texture import fit_graph_texture, graph_painter
 from .frozen import frozen_draw
+from .presets import prepared
 from .shape_config import ShapeLearnConfig
 from .trainer import StepReport, TrainState, run, torch_generator
 
@@ -52,6 +53,7 @@ def train(config: TrainConfig) -> int:
         DatasetError: E_VIEWS, E_DATA.
         FeatmeshError: E_LOCKED, E_DISK_FULL, E_CONFIG, E_NONFINITE.
     """
+    config = prepared(config)
     folder = Path(config.out)
     with RunLock(folder), deterministic(config.threads), stoppable() as stopped:
         steps = Steps(folder)
