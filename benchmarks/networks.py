@@ -1,6 +1,9 @@
 """Which network: accuracy on Stanford dev and time of model folders, side by side.
 
 python benchmarks/networks.py --data DATA --model models/car --other runs/dino/models/car
+
+The other one: featmesh train --model.backbone dinov2_vits14 --trunk dinov2.safetensors
+--lr-trunk 0 --crops 2400 --samples-per-epoch 2400 --epochs 6 --out runs/dino --views ...
 """
 
 import argparse
