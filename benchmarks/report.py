@@ -11,7 +11,7 @@ from output import cell, markdown
 A, L, S, V = "accuracy", "locate", "speed", "render_speed"
 P, C = "shape_photo", "shape_space"
 G, N, B = "segmentation", "confidence", "refusal/box = whole image"
-W = "view_generator"
+W, K = "view_generator", "categories"
 CLAIMS: tuple[tuple[str, str, str, str], ...] = (
     ("Stanford dev, no camera, box = whole image: acc@30°", A, "dev/acc_30", ">= .985"),
     ("the same: acc@10°", A, "dev/acc_10", ">= .88"),
@@ -111,6 +111,21 @@ CLAIMS: tuple[tuple[str, str, str, str], ...] = (
     ("dev errors above 90°", A, "dev/over_90", "<= .01"),
     ("views of cars rendered a second, 224x336, 2 cores", W, "categories/car/views_per_s", ">= 10"),
     ("views of chairs", W, "categories/chair/views_per_s", ">= 10"),
+    ("twelve categories, renders of unseen CADs: mean acc@30°", K, "mean/clean/acc_30", ">= .90"),
+    ("the same behind occluders L2", K, "mean/L2/acc_30", ">= .75"),
+    ("clean, official errors of symmetric ones too", K, "mean/clean/official/acc_30", ""),
+    ("L2, the same", K, "mean/L2/official/acc_30", ""),
+    ("Caltech airplanes, half mirrored, no box: side right", K, "sides/airplanes/share", ">= .95"),
+    ("a constant guess", K, "sides/airplanes/constant", ""),
+    (
+        "Caltech Motorbikes, half mirrored, no box: side right",
+        K,
+        "sides/Motorbikes/share",
+        ">= .95",
+    ),
+    ("a constant guess", K, "sides/Motorbikes/constant", ""),
+    ("category of a photo, no box: mean per class", K, "classification/no box/mean", ">= .90"),
+    ("the same, box = whole image", K, "classification/box = whole image/mean", ""),
     ("the public npz sample read: IoU of box and CAD", "readers", "pascal3d_sample/box_iou", ""),
     ("peak memory on a 12-Mpx photo, in Python, GB", S, "memory/Python", "< 1.5"),
     ("the same, `featmesh estimate`", S, "memory/verb", "< 1.5"),

@@ -8,34 +8,43 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from .geometry.camera import Camera as Camera
     from .geometry.pose import Pose as Pose
+    from .inference.classify import Classification as Classification
+    from .inference.classify import classify as classify
     from .inference.estimator import estimate as estimate
     from .inference.refine import render_and_compare as render_and_compare
     from .inference.result import Estimate as Estimate
     from .inference.several import estimate_all as estimate_all
     from .model.checkpoint import load as load
+    from .model.checkpoint import load_all as load_all
     from .photo.photo import Photo as Photo
     from .photo.read import read_photo as read_photo
 
 _PUBLIC = {
     "Camera": "geometry.camera",
+    "Classification": "inference.classify",
     "Estimate": "inference.result",
     "Photo": "photo.photo",
     "Pose": "geometry.pose",
+    "classify": "inference.classify",
     "estimate": "inference.estimator",
     "estimate_all": "inference.several",
     "load": "model.checkpoint",
+    "load_all": "model.checkpoint",
     "read_photo": "photo.read",
     "render_and_compare": "inference.refine",
 }
 
 __all__ = [
     "Camera",
+    "Classification",
     "Estimate",
     "Photo",
     "Pose",
+    "classify",
     "estimate",
     "estimate_all",
     "load",
+    "load_all",
     "read_photo",
     "render_and_compare",
 ]

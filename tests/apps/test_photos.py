@@ -73,7 +73,7 @@ def write_photo(path: Path, width: int = 120) -> Path:
 
 def test_each_photo_gets_a_folder_with_its_files(tmp_path: Path, estimator: None) -> None:
     path = write_photo(tmp_path / "a.png")
-    (result,) = estimate_photos(("car", FakeModel()), [path], tmp_path / "out", Request())
+    (result,) = estimate_photos([("car", FakeModel())], [path], tmp_path / "out", Request())
     files = {file.name for file in (tmp_path / "out" / "a").iterdir()}
     assert files == PAGE | MASKS
     written = json.loads((result.folder / "result.json").read_text("utf-8"))
@@ -87,7 +87,7 @@ def test_task_shape_writes_the_shape_and_says_where(
     tmp_path: Path, estimator: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write_photo(tmp_path / "a.png")
-    (result,) = estimate_photos(("car", FakeModel()), [path], tmp_path, Request(task="shape"))
+    (result,) = estimate_photos([("car", FakeModel())], [path], tmp_path, Request(task="shape"))
     files = {file.name for file in result.folder.iterdir()}
     assert files == PAGE | MASKS | {"shape.glb"}
     told = json.loads((result.folder / "result.json").read_text("utf-8"))["objects"][0]["shape"]
@@ -101,13 +101,13 @@ def test_task_shape_writes_the_shape_and_says_where(
     out = capsys.readouterr().out
     for shown in (f"{length:.3f}", f"{width:.3f}", f"{height:.3f}", "1.00", "fitted"):
         assert shown in out
-    estimate_photos(("car", FakeModel()), [path], tmp_path, Request())
+    estimate_photos([("car", FakeModel())], [path], tmp_path, Request())
     assert not (result.folder / "shape.glb").exists()  # of an earlier run
 
 
 def test_every_task_writes_masks_at_the_photos_own_size(tmp_path: Path, estimator: None) -> None:
     path = write_photo(tmp_path / "a.png")
-    (result,) = estimate_photos(("car", labelled()), [path], tmp_path, Request())
+    (result,) = estimate_photos([("car", labelled())], [path], tmp_path, Request())
     assert {file.name for file in result.folder.iterdir()} == PAGE | MASKS | {"parts.png"}
     document = json.loads((result.folder / "result.json").read_text("utf-8"))
     assert document["seconds"]["segment"] >= 0 and document["warnings"] == [
@@ -134,7 +134,7 @@ def test_every_object_gets_its_files(tmp_path: Path, estimator: None, fake_modul
 
     fake_module("featmesh.inference.several", find_all=find_all)
     paths = [write_photo(tmp_path / "a.png"), write_photo(tmp_path / "b.png", 119)]
-    both, none = estimate_photos(("car", FakeModel()), paths, tmp_path, Request(every=True))
+    both, none = estimate_photos([("car", FakeModel())], paths, tmp_path, Request(every=True))
     assert [row["status"] for row in both.document["objects"]] == ["ok", "ok"]
     assert {"amodal.png", "amodal-2.png"} <= {file.name for file in both.folder.iterdir()}
     assert [row["status"] for row in none.document["objects"]] == ["no_object"]
@@ -142,7 +142,7 @@ def test_every_object_gets_its_files(tmp_path: Path, estimator: None, fake_modul
 
 def test_task_segment_also_writes_depth_and_surface(tmp_path: Path, estimator: None) -> None:
     path, ask = write_photo(tmp_path / "a.png"), Request(task="segment")
-    (result,) = estimate_photos(("car", labelled()), [path], tmp_path, ask)
+    (result,) = estimate_photos([("car", labelled())], [path], tmp_path, ask)
     files = {file.name for file in result.folder.iterdir()}
     assert files == PAGE | MASKS | {"parts.png", "depth.png", "surface.png"}
     row = result.document["objects"][0]
@@ -156,7 +156,7 @@ def test_task_segment_also_writes_depth_and_surface(tmp_path: Path, estimator: N
 def test_what_a_model_lacks_for_segmentation_is_a_warning(tmp_path: Path, estimator: None) -> None:
     paths = [write_photo(tmp_path / "a.png"), write_photo(tmp_path / "b.png", 122)]
     found_, none = estimate_photos(
-        ("car", FakeModel(has_shapes=False)), paths, tmp_path, Request(task="segment")
+        [("car", FakeModel(has_shapes=False))], paths, tmp_path, Request(task="segment")
     )
     assert found_.document["warnings"][1:] == [photos.NO_SHAPES, photos.NO_LABELS]
     assert found_.document["objects"][0]["parts"] is None
@@ -173,7 +173,7 @@ def test_an_estimate_that_has_a_segmentation_keeps_it(
     fake_module("featmesh.inference.estimator", estimate=done)
     fake_module("featmesh.inference.segment", segment=None)
     path = write_photo(tmp_path / "a.png")
-    (result,) = estimate_photos(("car", labelled()), [path], tmp_path, Request(task="segment"))
+    (result,) = estimate_photos([("car", labelled())], [path], tmp_path, Request(task="segment"))
     assert result.estimate.code is None and "segment" not in result.document["seconds"]
 
 
@@ -191,7 +191,7 @@ def test_a_model_without_shapes_is_told_once(tmp_path: Path, estimator: None) ->
     paths = [write_photo(tmp_path / "a.png"), write_photo(tmp_path / "b.png")]
     with pytest.raises(CheckpointError, match="E_CKPT_PART"):
         estimate_photos(
-            ("car", FakeModel(has_shapes=False)), paths, tmp_path, Request(task="shape")
+            [("car", FakeModel(has_shapes=False))], paths, tmp_path, Request(task="shape")
         )
     assert not (tmp_path / "a").exists()
 
@@ -199,7 +199,7 @@ def test_a_model_without_shapes_is_told_once(tmp_path: Path, estimator: None) ->
 def test_a_bad_photo_stops_no_other(tmp_path: Path, estimator: None) -> None:
     (tmp_path / "b.jpg").write_text("<html>not a photo</html>")
     paths = [tmp_path / "gone.png", tmp_path / "b.jpg", write_photo(tmp_path / "c.png")]
-    results = estimate_photos(("car", FakeModel()), paths, tmp_path / "out", Request())
+    results = estimate_photos([("car", FakeModel())], paths, tmp_path / "out", Request())
     assert [r.estimate.status for r in results] == ["bad_input", "bad_input", "ok"]
     assert [r.estimate.code for r in results] == ["E_IO", "E_IMG_FORMAT", None]
     for result in results[:2]:
@@ -213,16 +213,16 @@ def test_a_bad_photo_stops_no_other(tmp_path: Path, estimator: None) -> None:
 
 def test_a_fault_of_our_own_is_told_and_stops_no_other(tmp_path: Path, estimator: None) -> None:
     paths = [write_photo(tmp_path / "a.png", 121), write_photo(tmp_path / "b.png")]
-    results = estimate_photos(("car", FakeModel()), paths, tmp_path / "out", Request())
+    results = estimate_photos([("car", FakeModel())], paths, tmp_path / "out", Request())
     assert [r.estimate.code for r in results] == ["E_INTERNAL", None]
     assert "a fault in the network" in faults(results)[0]
 
 
 def test_pictures_of_an_earlier_run_do_not_stay(tmp_path: Path, estimator: None) -> None:
     path = write_photo(tmp_path / "a.png")
-    estimate_photos(("car", FakeModel()), [path], tmp_path, Request())
+    estimate_photos([("car", FakeModel())], [path], tmp_path, Request())
     outside = Request(box=(500.0, 0.0, 600.0, 10.0))
-    (result,) = estimate_photos(("car", FakeModel()), [path], tmp_path, outside)
+    (result,) = estimate_photos([("car", FakeModel())], [path], tmp_path, outside)
     assert result.estimate.code == "E_BOX" and result.document["width"] == 120
     assert {file.name for file in result.folder.iterdir()} == {"result.json"}
 
@@ -236,7 +236,7 @@ def test_a_full_disk_is_not_a_bad_photo(
     monkeypatch.setattr(result_files, "write_whole", full)
     with pytest.raises(OSError, match="No space left"):
         estimate_photos(
-            ("car", FakeModel()), [write_photo(tmp_path / "a.png")], tmp_path, Request()
+            [("car", FakeModel())], [write_photo(tmp_path / "a.png")], tmp_path, Request()
         )
 
 
@@ -278,6 +278,17 @@ def test_the_table_shows_names_as_they_are(
     tmp_path: Path, estimator: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths = [write_photo(tmp_path / "[red]a.png"), tmp_path / "gone.png"]
-    show(estimate_photos(("car", FakeModel()), paths, tmp_path / "o", Request()))
+    show(estimate_photos([("car", FakeModel())], paths, tmp_path / "o", Request()))
     out = capsys.readouterr().out
     assert "[red]" in out and "E_IO" in out and "34.4°" in out
+
+
+def test_a_photo_that_several_models_cannot_use_says_what_was_looked_for(
+    tmp_path: Path, estimator: None
+) -> None:
+    models = [("car", FakeModel()), ("bus", FakeModel("bus"))]
+    (result,) = estimate_photos(models, [tmp_path / "gone.png"], tmp_path / "o", Request())
+    assert (result.estimate.status, result.estimate.category) == ("bad_input", "car,bus")
+    with pytest.raises(CheckpointError):
+        wanting = [models[0], ("bus", FakeModel("bus", has_shapes=False))]
+        estimate_photos(wanting, [], tmp_path / "o", Request(task="shape"))

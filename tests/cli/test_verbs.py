@@ -2,8 +2,9 @@
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,22 @@ def asked(fake_module) -> list[dict[str, Any]]:
 
     fake_module("featmesh.inference.estimator", estimate=estimate)
     fake_module("featmesh.inference.segment", segment=segment)
-    fake_module("featmesh.model.checkpoint", load=load)
+
+    def load_all(names: list[str]) -> list[FakeModel]:
+        return [load(name) for name in names]
+
+    def classify(models, photo, box=None, camera=None, config=None, task="pose"):
+        calls.append({"models": models, "box": box, "camera": camera, "task": task})
+        told = replace(found(photo, maps=False), category="bus", margin=0.2, rivals=(("car", 0.1),))
+        return SimpleNamespace(number=1, estimate=told)
+
+    fake_module(
+        "featmesh.model.checkpoint",
+        load=load,
+        load_all=load_all,
+        bundled_models=lambda: {"bus": Path("models/bus"), "boat": Path("models/boat")},
+    )
+    fake_module("featmesh.inference.classify", classify=classify)
     return calls
 
 
@@ -66,6 +82,36 @@ def test_estimate_hands_on_box_and_focal_length(tmp_path: Path, asked) -> None:
     assert call["box"] == (-5.0, 2.5, 60.0, 70.0) and call["camera"].fx == 150
     document = json.loads((tmp_path / "o" / "a" / "result.json").read_text("utf-8"))
     assert document["model"]["name"] == "van"
+
+
+@pytest.mark.parametrize(
+    ("told", "names"), [("car,models/bus", ["car", "models/bus"]), ("any", ["boat", "bus"])]
+)
+def test_of_several_models_the_best_estimates(
+    tmp_path: Path, asked, capsys, told: str, names: list[str]
+) -> None:
+    paths = write_photos(tmp_path, "a.png")
+    words = ["--model", told, "--box", "0", "0", "60", "70", "--task", "shape"]
+    assert execute(["estimate", *paths, *words, "--out", str(tmp_path / "o")]) == 0
+    *loaded, call = asked
+    assert [one["loaded"] for one in loaded] == names
+    assert (len(call["models"]), call["box"], call["task"]) == (2, (0.0, 0.0, 60.0, 70.0), "shape")
+    document = json.loads((tmp_path / "o" / "a" / "result.json").read_text("utf-8"))
+    assert document["model"]["name"] == "bus"
+    (one,) = document["objects"]
+    assert (one["category"], one["margin"]) == ("bus", 0.2)
+    assert one["rivals"] == [{"category": "car", "score": 0.1}]
+    shown = capsys.readouterr().out
+    assert "category" in shown and "bus" in shown
+
+
+@pytest.mark.parametrize("words", [["--all"], ["--labels", "parts.json"]])
+def test_what_goes_with_one_model_is_not_asked_of_several(
+    tmp_path: Path, asked, capsys, words: list[str]
+) -> None:
+    paths = write_photos(tmp_path, "a.png")
+    assert execute(["estimate", *paths, "--model", "car,bus", *words]) == 2
+    assert "E_MODEL" in capsys.readouterr().err and not asked
 
 
 @pytest.mark.parametrize("task", ["shape", "segment"])

@@ -25,7 +25,7 @@ from featmesh.geometry.camera import Camera
 from featmesh.geometry.pose import Pose
 from featmesh.model.backbones import build_backbone
 from featmesh.model.category import CategoryModel
-from featmesh.model.checkpoint import load, read_model
+from featmesh.model.checkpoint import load, load_all, read_model
 from featmesh.model.config import DeformationConfig, ModelConfig
 from featmesh.model.deformation import build_deformation
 from featmesh.render.rasterize import rasterize
@@ -216,3 +216,25 @@ def test_a_graph_network_that_paints_is_saved_with_its_brush(untrained, tmp_path
     own.save(str(tmp_path / "models" / "car"))
     back = load(str(tmp_path / "models" / "car")).deformation
     assert torch.allclose(back.texture(), space.texture().detach(), atol=1e-6)
+
+
+def test_models_loaded_together_share_the_trunk_and_answer_as_alone(untrained, tmp_path):
+    folders = [tmp_path / "models" / name for name in ("car", "van", "bus")]
+    untrained.save(str(folders[0]))
+    replace(untrained, category="van", texture=-untrained.texture).save(str(folders[1]))
+    other = build_backbone(SMALL).eval()  # of another trunk
+    replace(untrained, category="bus", backbone=other).save(str(folders[2]))
+    car, van, bus = load_all(folders)
+    assert [m.category for m in (car, van, bus)] == ["car", "van", "bus"]
+    assert car.backbone.trunk is van.backbone.trunk is not bus.backbone.trunk
+    assert car.backbone.head is not van.backbone.head
+    camera = Camera.assumed(64, 96)
+    for folder, model in zip(folders, (car, van, bus), strict=True):
+        alone = load(folder)
+        assert alone.hash == model.hash
+        assert alone.backbone.trunk is not model.backbone.trunk
+        one, two = (m.extract(*pixels(), camera).features for m in (alone, model))
+        assert torch.equal(one, two)
+    assert load_all([]) == []
+    with pytest.raises(CheckpointError, match="bundled model"):
+        load_all([folders[0], tmp_path / "nowhere"])

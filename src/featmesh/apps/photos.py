@@ -82,27 +82,49 @@ class PhotoResult:
         return self.estimates[0]
 
 
+def asked_models(told: str, labels: Path | None = None) -> list[tuple[str, Any]]:
+    """Return the models that are asked for, each with its name.
+
+    Args:
+        told: name of a bundled model or a folder; several, joined by commas; ``any``: all bundled.
+        labels: file with parts of the surface of the one model, in place of its own.
+
+    Raises:
+        CheckpointError: as :func:`featmesh.load`.
+    """
+    from featmesh.model.checkpoint import bundled_models, load_all
+    from featmesh.model.labels import read_labels
+
+    every = sorted(bundled_models()) if told == "any" else []
+    names = [told] if Path(told).exists() else every or told.split(",")
+    models = load_all(names)
+    if labels is not None:
+        models = [replace(m, labels=read_labels(labels, m.template)) for m in models]
+    return [(Path(name).name, model) for name, model in zip(names, models, strict=True)]
+
+
 def estimate_photos(
-    model: tuple[str, Model], paths: Sequence[Path], out: Path, request: Request
+    models: Sequence[tuple[str, Model]], paths: Sequence[Path], out: Path, request: Request
 ) -> list[PhotoResult]:
     """Estimate each photo and write its folder; a photo that cannot be used stops no other.
 
     Args:
-        model: its name and itself.
+        models: the name of each and itself; of several, the one that explains a photo best.
         paths: photos.
         out: folder of the result folders.
-        request: the same for each photo.
+        request: the same for each photo; ``every`` goes with one model.
 
     Raises:
-        CheckpointError: E_CKPT_PART where the task is ``shape`` and the model has no shape space.
+        CheckpointError: E_CKPT_PART where the task is ``shape`` and a model has no shape space.
     """
-    name, category = model
-    warnings = _lacking(category, request)  # else every photo would be to blame
+    categories = [category for _, category in models]
+    warnings = [_lacking(c, request) for c in categories]  # else every photo would be to blame
     results = []
     for path, folder in zip(paths, folders(paths, out), strict=True):
-        photo, estimates = _estimate(category, path, request)
+        photo, estimates, number = _estimate(categories, path, request)
+        name, category = models[number]
         if estimates[0].has_pose:
-            told = (*estimates[0].warnings, *warnings)
+            told = (*estimates[0].warnings, *warnings[number])
             estimates = (replace(estimates[0], warnings=told), *estimates[1:])
         found = Found(photo, estimates, category.labels, request.task == "segment")
         document = with_files(result_json(path, photo, name, category.hash, estimates), found)
@@ -139,16 +161,19 @@ def folders(paths: Sequence[Path], out: Path) -> list[Path]:
 
 
 def _estimate(
-    model: Any, path: Path, request: Request
-) -> tuple[Photo | None, tuple[Estimate, ...]]:
-    """Return the photo, if it can be read, and its estimates; what is wrong with it is a value."""
-    photo = None
+    models: Sequence[Any], path: Path, request: Request
+) -> tuple[Photo | None, tuple[Estimate, ...], int]:
+    """Return the photo, if it can be read, its estimates and the number of the model they are of.
+
+    What is wrong with the photo is a value.
+    """
+    photo, asked = None, ",".join(model.category for model in models)
     try:
         photo = read_photo(path, allow_truncated=request.allow_truncated)
         camera = camera_of(request, photo)
-        return photo, _found(model, photo, camera, request)
+        return photo, *_found(models, photo, camera, request)
     except FeatmeshError as error:
-        return photo, (Estimate.refused(model.category, error),)
+        return photo, (Estimate.refused(asked, error),), 0
     except (RuntimeError, ArithmeticError, ValueError, IndexError, MemoryError) as error:
         log.debug("estimate of %s failed", path, exc_info=True)
         fault = InputError(
@@ -156,22 +181,28 @@ def _estimate(
             f"estimate(): expected a result, got {type(error).__name__} ({error}); "
             "try: report it together with the photo",
         )
-        return photo, (Estimate.refused(model.category, fault),)
+        return photo, (Estimate.refused(asked, fault),), 0
 
 
 def _found(
-    model: Any, photo: Photo, camera: Camera | None, request: Request
-) -> tuple[Estimate, ...]:
-    """Return the estimates of a photo, with their segmentations."""
+    models: Sequence[Any], photo: Photo, camera: Camera | None, request: Request
+) -> tuple[tuple[Estimate, ...], int]:
+    """Return the estimates of a photo, with their segmentations, and the number of their model."""
+    if len(models) > 1:
+        from featmesh.inference.classify import classify
+
+        told = classify(models, photo, request.box, camera, request.search, request.task)
+        return (_segmented(models[told.number], photo, told.estimate),), told.number
+    (model,) = models
     if request.every:
         from featmesh.inference.several import find_all
 
         several = find_all(model, photo, camera, request.task, request.search)
-        return tuple(several) or (Estimate("no_object", model.category),)
+        return tuple(several) or (Estimate("no_object", model.category),), 0
     from featmesh.inference.estimator import estimate
 
     found = estimate(model, photo, request.box, camera, request.task, request.search)
-    return (_segmented(model, photo, found),)
+    return (_segmented(model, photo, found),), 0
 
 
 def _segmented(model: Any, photo: Photo, found: Estimate) -> Estimate:
@@ -203,12 +234,17 @@ def camera_of(request: Request, photo: Photo) -> Camera | None:
 
 def show(results: Sequence[PhotoResult]) -> None:
     """Print the estimates as a table, and the shapes, where there are any, as another."""
-    table = Table("photo", "status")
+    classified = any(e.rivals for result in results for e in result.estimates)
+    table = Table("photo")
+    if classified:
+        table.add_column("category", no_wrap=True)
+    table.add_column("status")
     for heading in ("azimuth", "elevation", "in-plane", "distance", "sure", "seconds"):
         table.add_column(heading, justify="right")
     for result in results:
-        for cells in _rows(result):
-            table.add_row(*cells)
+        for cells, found in zip(_rows(result), result.estimates, strict=True):
+            kind = [escape(found.category)] if classified else []
+            table.add_row(cells[0], *kind, *cells[1:])
     console = Console()
     console.print(table)
     if any(e.shape for result in results for e in result.estimates):

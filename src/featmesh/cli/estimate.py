@@ -6,7 +6,7 @@ shape also shape.glb, the object's own surface; with segment also depth.png and 
 
 import json
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +24,8 @@ class Arguments:
     photos: tyro.conf.Positional[tuple[Path, ...]]
     """Photos (JPEG, PNG, ...)."""
     model: str = "car"
-    """Name of a bundled model, or a model folder."""
+    """Name of a bundled model, or a model folder; of several, joined by commas, or of any (all that
+    are bundled) the one that explains the photo best."""
     box: tuple[float, float, float, float] | None = None
     """X0 Y0 X1 Y1 of the object, pixels of the displayed photo; belongs to one photo."""
     all: bool = False
@@ -52,9 +53,7 @@ class Arguments:
 def run(arguments: Arguments) -> int:
     """Estimate each photo; a photo that cannot be used is told and does not stop the others."""
     _check(arguments)
-    from featmesh.apps.photos import Request, estimate_photos, faults, show
-    from featmesh.model.checkpoint import load
-    from featmesh.model.labels import read_labels
+    from featmesh.apps.photos import Request, asked_models, estimate_photos, faults, show
 
     request = Request(
         box=arguments.box,
@@ -66,10 +65,8 @@ def run(arguments: Arguments) -> int:
         allow_truncated=arguments.allow_truncated,
         every=arguments.all,
     )
-    model, name = load(arguments.model), Path(arguments.model).name
-    if arguments.labels is not None:
-        model = replace(model, labels=read_labels(arguments.labels, model.template))
-    results = estimate_photos((name, model), arguments.photos, arguments.out, request)
+    models = asked_models(arguments.model, arguments.labels)
+    results = estimate_photos(models, arguments.photos, arguments.out, request)
     if arguments.json:
         document = {"schema": 1, "results": [result.document for result in results]}
         sys.stdout.write(json.dumps(document, indent=1, allow_nan=False) + "\n")
@@ -83,6 +80,7 @@ def run(arguments: Arguments) -> int:
 def _check(arguments: Arguments) -> None:
     """Raise UsageError where options do not go together."""
     a, count = arguments, len(arguments.photos)
+    several = a.model == "any" or ("," in a.model and not Path(a.model).exists())
     cameras = sum(value is not None for value in (a.focal_px, a.fov, a.camera))
     faults = {
         "E_IO: estimate: expected photos, got none; try: name a file": not count,
@@ -91,6 +89,8 @@ def _check(arguments: Arguments) -> None:
         ),
         "E_BOX: estimate: expected one of --box, --all, got both; try: --box for one object, "
         "--all to find them": a.box is not None and a.all,
+        "E_MODEL: estimate: expected one model with --all and with --labels, got several; "
+        "try: --model with one of them": several and (a.all or a.labels is not None),
         "E_CAMERA: estimate: expected one of --focal-px, --fov, --camera, got several; "
         "try: keep the one you trust most": cameras > 1,
     }

@@ -67,7 +67,7 @@ def estimate(
     clock = Stopwatch()
     lens, warnings = lens_of(photo, camera, task), tuple[str, ...]()
     if box is None:
-        box = _find(model, photo, lens, config, clock)
+        box = find_box(model, photo, lens, config, clock)
     else:
         box, clipped = check_box(box, photo.height, photo.width)
         warnings = ("box clipped to the photo",) if clipped else ()
@@ -88,7 +88,7 @@ def estimate(
     return found
 
 
-def _find(
+def find_box(
     model: CategoryModel, photo: Photo, lens: Lens, config: EstimateConfig, clock: Stopwatch
 ) -> Box:
     """Locate: glance at the likeliest boxes; the pose found in the best one says where it is."""

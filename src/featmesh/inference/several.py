@@ -15,19 +15,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from featmesh.errors import InputError
 from featmesh.geometry.camera import Camera
 from featmesh.geometry.crop import Box, box_iou
 from featmesh.model.category import CategoryModel
 from featmesh.photo.photo import Photo
 from featmesh.stopwatch import Stopwatch
 
+from .classify import gain_at, ranked, require_models, with_rivals
 from .config import EstimateConfig, LocateConfig, glance_config
 from .describe import describe
 from .estimator import Task, estimate, in_photo, lens_of, look
 from .locate import locate
 from .result import Estimate
-from .segment import cells_at, hide, segment
+from .segment import hide, segment
 from .tables import slide_table
 
 # finding: smaller objects than the clearest one, and more of them
@@ -156,10 +156,7 @@ def estimate_all(
     Raises:
         InputError: E_MODEL without a model, or as in :func:`featmesh.estimate`.
     """
-    if not models:
-        raise InputError(
-            "E_MODEL", "estimate_all(): expected at least one model, got none; try: featmesh.load"
-        )
+    require_models(models, "estimate_all()")
     config, clock = config or EstimateConfig(), Stopwatch()
 
     def again(model: CategoryModel, box: Box) -> Found:
@@ -237,17 +234,9 @@ def trace(model: CategoryModel, photo: Photo, estimate: Estimate) -> Trace:
         estimate: with or without a pose.
     """
     size, step = grid_of(photo)
-    maps, gain = estimate.maps, np.full(size, np.nan, np.float32)
-    if maps is not None and estimate.has_pose:
-        rows, columns = (v.ravel() for v in np.indices(size))
-        # the middle of each grid cell, in pixels whose centres lie at .5
-        places = cells_at(
-            maps.crop, model.config.stride, (rows + 0.5) * step - 0.5, (columns + 0.5) * step - 0.5
-        )
-        x, y = np.floor(places).astype(int).T
-        high, wide = maps.score.shape
-        inside = (x >= 0) & (y >= 0) & (x < wide) & (y < high)
-        gain[rows[inside], columns[inside]] = maps.score[y[inside], x[inside]]
+    # the middle of each grid cell, in pixels whose centres lie at .5
+    rows, columns = ((v.ravel() + 0.5) * step - 0.5 for v in np.indices(size))
+    gain = gain_at(model, estimate, rows, columns).reshape(size)
     drawn = np.isfinite(gain)
     return Trace(drawn, np.where(drawn, np.maximum(gain, 0), 0).astype(np.float32))
 
@@ -316,30 +305,15 @@ def classified(
     photo: Photo,
     again: Callable[[CategoryModel, Box], Found],
 ) -> Found:
-    """Return the category that explains an object best, the others as its rivals.
-
-    Categories are compared on the same pixels, those of the object's box: by confidence where all
-    of them are calibrated, else by the gain over clutter.
-    """
+    """Return the category that explains an object best, the others as its rivals."""
     if len(models) == 1:
         return group[0]
     box = _box(group[0], photo)
     seen = {id(f.model): f for f in group}
     tried = [seen.get(id(m)) or again(m, box) for m in models]
-    sure = [f.estimate.confidence for f in tried if f.estimate.has_pose]
-    calibrated = all(c is not None for c in sure)
-
-    def worth(f: Found) -> float:
-        if not f.estimate.has_pose:
-            return 0.0
-        known = f.estimate.confidence if calibrated else None
-        return known if known is not None else float(_part(f.trace.gain, box, photo).mean())
-
-    ranked = sorted(tried, key=lambda f: -worth(f))
-    first, rest = ranked[0], ranked[1:]
-    rivals = tuple((f.estimate.category, worth(f)) for f in rest)
-    margin = worth(first) - worth(rest[0])
-    return replace(first, estimate=replace(first.estimate, margin=margin, rivals=rivals))
+    order = ranked([(f.model, f.estimate) for f in tried], box)
+    first = tried[order[0][0]]
+    return replace(first, estimate=with_rivals(first.estimate, models, order))
 
 
 def _told(

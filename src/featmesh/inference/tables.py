@@ -36,11 +36,12 @@ def slide_table(model: CategoryModel, config: LocateConfig) -> SlideTable:
     return _slide_table(_Key(model.template), config)
 
 
-@lru_cache(maxsize=8)
+# of twelve categories, each for crop and glance
+@lru_cache(maxsize=32)
 def _pose_table(key: _Key, size: tuple[int, int], config: ScanConfig) -> PoseTable:
     return build_table(key.mesh, size, config)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def _slide_table(key: _Key, config: LocateConfig) -> SlideTable:
     return build_slides(key.mesh, config)

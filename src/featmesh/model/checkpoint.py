@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 MANIFEST, TENSORS, CARD = "model.json", "model.safetensors", "CARD.md"
+KIND = "kind"  # key of model.json that a category model does not have
 _NEXT = ".next-"  # a model being replaced; see _manifest
 _OWN_KEYS = ("schema", "category", "config", "backbone", "tensors")
 _PART_KEYS = {"backbone": ("name", "file", "sha256"), "tensors": ("sha256",)}
@@ -81,14 +83,40 @@ def load(name_or_folder: str | Path) -> "featmesh.model.category.CategoryModel":
     """Return a bundled model by name, or the model in a folder, ready to estimate.
 
     Raises:
-        CheckpointError: E_CKPT_NAME for an unknown name; E_CKPT_MISSING, E_CKPT_FOREIGN,
-            E_CKPT_VERSION, E_CKPT_FORMAT, E_CKPT_PATH, E_CKPT_HASH or E_CKPT_NONFINITE for a folder
-            that cannot be trusted.
+        CheckpointError: E_CKPT_NAME for an unknown name, or a model of another kind;
+            E_CKPT_MISSING, E_CKPT_FOREIGN, E_CKPT_VERSION, E_CKPT_FORMAT, E_CKPT_PATH, E_CKPT_HASH
+            or E_CKPT_NONFINITE for a folder that cannot be trusted.
         InputError: E_CONFIG for a config with an unknown key or a value of the wrong type.
     """
     from .category import CategoryModel
 
-    return CategoryModel.from_files(read_model(find_model(name_or_folder)))
+    files = read_model(find_model(name_or_folder))
+    if KIND in files.extra:
+        raise CheckpointError(
+            "E_CKPT_NAME",
+            f"load: expected a category model, got a network without a mesh (kind "
+            f"{files.extra[KIND]!r}) in {files.folder}; "
+            f"try: featmesh evaluate --model {files.folder}",
+        )
+    return CategoryModel.from_files(files)
+
+
+def load_all(
+    names_or_folders: Iterable[str | Path],
+) -> list["featmesh.model.category.CategoryModel"]:
+    """Return models as :func:`load` does, of which those with the same trunk share it in memory.
+
+    The shared trunk is to look with, not to be trained: what trains a model loads it by itself.
+    """
+    trunks: dict[tuple[str, str], Any] = {}
+    models = []
+    for name in names_or_folders:
+        folder = find_model(name)
+        model, trunk = load(folder), _manifest(folder)["backbone"]
+        key = (trunk["name"], trunk["sha256"])
+        model.backbone.trunk = trunks.setdefault(key, model.backbone.trunk)
+        models.append(model)
+    return models
 
 
 def bundled_models() -> dict[str, Path]:

@@ -1,0 +1,244 @@
+"""Which category does a photo show: each model draws its object, the best drawing wins.
+
+Every model takes a short look at the same crop; models of one trunk put it through the trunk once.
+A drawing explains a pixel by how much more the object resembles it than clutter does, and what is
+drawn nowhere explains nothing (spec 2.10, 2.11: class = the model that explains best). Where no box
+is given, each model says where it would look, and all look where most is explained (ours).
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64
+from torch import Tensor, nn
+
+from featmesh.errors import InputError
+from featmesh.geometry.camera import Camera
+from featmesh.geometry.crop import Box, check_box
+from featmesh.model.backbones import Backbone
+from featmesh.model.category import CategoryModel
+from featmesh.photo.photo import Photo
+from featmesh.stopwatch import Stopwatch
+
+from .config import EstimateConfig, glance_config
+from .describe import Lens, describe
+from .estimator import Task, estimate, find_box, in_photo, lens_of, look
+from .result import Estimate
+from .segment import cells_at
+
+SAMPLES = 64  # along the longer side of a box whose pixels are asked for
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Which category a photo, or a box of it, shows.
+
+    Attributes:
+        ranked: each category with its score, best first: mean over the pixels looked at of how
+            much more the drawn object resembles them than clutter does.
+        margin: score of the first less that of the second; None where one model was asked.
+        estimate: the first one's, in full; its ``margin`` and ``rivals`` are these.
+        number: of the first one among the models that were asked.
+    """
+
+    ranked: tuple[tuple[str, float], ...]
+    margin: float | None
+    estimate: Estimate
+    number: int = 0
+
+    @property
+    def category(self) -> str:
+        """The category that explains it best."""
+        return self.ranked[0][0]
+
+
+def classify(
+    models: Sequence[CategoryModel],
+    photo: Photo,
+    box: Box | None = None,
+    camera: Camera | None = None,
+    config: EstimateConfig | None = None,
+    task: Task = "pose",
+) -> Classification:
+    """Return which category explains an object best, and that category's estimate.
+
+    Args:
+        models: one a category; those of :func:`featmesh.load_all` look at the crop together.
+        photo: from :func:`featmesh.read_photo`.
+        box: (x0, y0, x1, y1) around the object, photo pixels; None to find the clearest one, which
+            takes each model as long as :func:`featmesh.estimate` without a box.
+        camera: as in :func:`featmesh.estimate`.
+        config: settings of all stages.
+        task: of the estimate.
+
+    Raises:
+        InputError: E_MODEL without a model, or as in :func:`featmesh.estimate`.
+        CheckpointError: E_CKPT_PART for task ``shape`` where the best one has no shape space.
+    """
+    require_models(models, "classify()")
+    config, lens = config or EstimateConfig(), lens_of(photo, camera, task)
+    clock, asked = Stopwatch(), list(_looking_once(models))
+    if box is None:
+        box = _find(asked, photo, lens, config, clock)
+    place = check_box(box, photo.height, photo.width)[0]
+    short = glance_config(config)
+    tried = [(m, _glance(m, photo, lens, place, short, clock)) for m in asked]
+    order = ranked(tried, place)
+    first = order[0][0]
+    full = estimate(asked[first], photo, box, camera, task, config)
+    seconds = {"classify": sum(clock.seconds.values()), **full.seconds}
+    told = with_rivals(replace(full, seconds=seconds), models, order)
+    table = tuple((models[k].category, score) for k, score in order)
+    return Classification(table, told.margin, told, first)
+
+
+def _find(
+    models: Sequence[CategoryModel],
+    photo: Photo,
+    lens: Lens,
+    config: EstimateConfig,
+    clock: Stopwatch,
+) -> Box:
+    """Return the box of the object that explains most of the photo, whichever model draws it."""
+    coarse, short = replace(config, locate=replace(config.locate, finer=())), glance_config(config)
+    whole = (0.0, 0.0, float(photo.width), float(photo.height))
+    found = []
+    for model in models:
+        box = find_box(model, photo, lens, coarse, clock)
+        seen = _glance(model, photo, lens, box, short, clock)
+        worth = explained(model, seen, whole) if seen.has_pose else 0.0
+        found.append((worth, in_photo(seen.box, photo) or whole))
+    return max(found, key=lambda row: row[0])[1]
+
+
+def _glance(
+    model: CategoryModel,
+    photo: Photo,
+    lens: Lens,
+    box: Box,
+    config: EstimateConfig,
+    clock: Stopwatch,
+) -> Estimate:
+    """Return what a short look at a box comes to, whatever a model makes of finished estimates."""
+    trial = look(model, photo, lens, box, config, clock)
+    plain = replace(model, calibration=None, threshold=None)
+    return describe(plain, photo, lens, trial, config, {}, ())
+
+
+def require_models(models: Sequence[CategoryModel], who: str) -> None:
+    """Raise E_MODEL where there is no model."""
+    if not models:
+        raise InputError(
+            "E_MODEL", f"{who}: expected at least one model, got none; try: featmesh.load"
+        )
+
+
+def ranked(tried: Sequence[tuple[CategoryModel, Estimate]], box: Box) -> list[tuple[int, float]]:
+    """Return the number of each category and its score, best first.
+
+    They are compared on the same pixels, those of the box: by confidence where all are calibrated,
+    else by the gain over clutter. Without a pose the score is 0.
+
+    Args:
+        tried: each model and its estimate of one object.
+        box: of the object, inside the photo.
+    """
+    sure = [e.confidence for _, e in tried if e.has_pose]
+    calibrated = all(c is not None for c in sure)
+
+    def score(model: CategoryModel, found: Estimate) -> float:
+        if not found.has_pose:
+            return 0.0
+        known = found.confidence if calibrated else None
+        return known if known is not None else explained(model, found, box)
+
+    scores = [score(model, found) for model, found in tried]
+    return sorted(enumerate(scores), key=lambda row: -row[1])
+
+
+def with_rivals(
+    first: Estimate, models: Sequence[CategoryModel], order: Sequence[tuple[int, float]]
+) -> Estimate:
+    """Return the estimate of the category that won, with its margin over the others.
+
+    Args:
+        first: of the first in the order.
+        models: one a category.
+        order: from :func:`ranked`.
+    """
+    (_, best), rest = order[0], order[1:]
+    rivals = tuple((models[k].category, score) for k, score in rest)
+    return replace(first, margin=best - rest[0][1] if rest else None, rivals=rivals)
+
+
+def explained(model: CategoryModel, found: Estimate, box: Box) -> float:
+    """Return the mean gain of object over clutter over the pixels of a box, 0 where not drawn.
+
+    Args:
+        model: the one that made the estimate.
+        found: with a pose.
+        box: inside the photo.
+    """
+    x0, y0, x1, y1 = box
+    step = max(x1 - x0, y1 - y0) / SAMPLES
+    counts = [max(1, round((b - a) / step)) for a, b in ((y0, y1), (x0, x1))]
+    rows, columns = (
+        a + (np.arange(n) + 0.5) * (b - a) / n - 0.5
+        for a, b, n in ((y0, y1, counts[0]), (x0, x1, counts[1]))
+    )
+    grid = np.meshgrid(rows, columns, indexing="ij")
+    gain = gain_at(model, found, grid[0].ravel(), grid[1].ravel())
+    return float(np.maximum(np.nan_to_num(gain, nan=0.0), 0).mean())
+
+
+def gain_at(
+    model: CategoryModel,
+    found: Estimate,
+    rows: Float64[np.ndarray, " n"],
+    columns: Float64[np.ndarray, " n"],
+) -> Float32[np.ndarray, " n"]:
+    """Return object less clutter similarity at places of the photo, nan where nothing is drawn.
+
+    Args:
+        model: the one that made the estimate.
+        found: with or without a pose.
+        rows: of the photo; whole numbers are centres of pixels.
+        columns: likewise.
+    """
+    gain, maps = np.full(len(rows), np.nan, np.float32), found.maps
+    if maps is None or not found.has_pose:
+        return gain
+    places = cells_at(maps.crop, model.config.stride, rows, columns)
+    x, y = np.floor(places).astype(int).T
+    high, wide = maps.score.shape
+    inside = (x >= 0) & (y >= 0) & (x < wide) & (y < high)
+    gain[inside] = maps.score[y[inside], x[inside]]
+    return gain
+
+
+class _Once(nn.Module):
+    """A trunk that looks at each picture once."""
+
+    def __init__(self, trunk: nn.Module) -> None:
+        super().__init__()
+        self.trunk, self.multiple = trunk, trunk.multiple
+        self.known: dict[bytes, list[Tensor]] = {}
+
+    def forward(self, x: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
+        """Return the trunk's maps."""
+        shown = np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy())
+        key = hashlib.sha256(shown.tobytes()).digest() + repr(shown.shape).encode()
+        if key not in self.known:
+            self.known[key] = self.trunk(x)
+        return self.known[key]
+
+
+def _looking_once(models: Sequence[CategoryModel]) -> Iterator[CategoryModel]:
+    """Yield the models, those of one trunk with what it has seen in common."""
+    trunks: dict[int, _Once] = {}
+    for model in models:
+        own = model.backbone
+        once = trunks.setdefault(id(own.trunk), _Once(own.trunk))
+        yield replace(model, backbone=Backbone(once, own.head, model.config))
