@@ -25,7 +25,8 @@ def test_nothing_is_installed_unless_asked(obtain, monkeypatch, capsys) -> None:
     assert "would run" in told and "sweethome3d-furniture" in told and "torcs" not in told
     obtain.main(["--yes", "--gpl"])
     ((command,),) = ran
-    assert command[-1] == "trigger-rally-data" and "GPL-2+" in capsys.readouterr().out
+    assert command[-1] == "flightgear-data-models"
+    assert "GPL-2+" in capsys.readouterr().out
 
 
 def test_who_is_not_root_asks_for_rights(obtain) -> None:
@@ -34,8 +35,13 @@ def test_who_is_not_root_asks_for_rights(obtain) -> None:
 
 
 def test_missing_cads_are_reported_not_raised(obtain, monkeypatch, tmp_path) -> None:
-    def nothing(category, pascal3d):
+    def nothing(category, pascal3d, gpl):
+        asked.append(gpl)
         raise obtain.FeatmeshError("E_DATA", f"no {category}")
 
+    asked: list = []
     monkeypatch.setattr(obtain, "read_training_cads", nothing)
     assert obtain.report(tmp_path).count("E_DATA") == 12
+    assert set(asked) == {None}  # none under the GPL unless asked for
+    obtain.main(["--list", "--gpl"])
+    assert asked[-1] == obtain.FLIGHTGEAR_DATA

@@ -1,6 +1,6 @@
 """The OBJ files of CADs: polygons by material, their bitmaps, the names of groups. Ours.
 
-Used by :mod:`featmesh.views.cad` only.
+Used by :mod:`featmesh.views.cad`; :mod:`featmesh.views.cad_ac3d` has its bitmaps read here too.
 """
 
 import io
@@ -109,7 +109,7 @@ def _part(
         else:
             texture = None
     if corner_uv is not None and material.alpha is not None:
-        seen = _opaque(material.alpha, corner_uv)
+        seen = opaque(material.alpha, corner_uv)
         if seen.any() and not seen.all():  # half-tone of spokes is little; a filled disc is wrong
             used, inverse = np.unique(faces[seen], return_inverse=True)
             corner_uv = corner_uv[seen]
@@ -117,7 +117,7 @@ def _part(
     return CadPart(vertices[used], local, corner_uv, texture, material.colour, material.opacity)
 
 
-def _opaque(alpha: np.ndarray, uv: np.ndarray) -> np.ndarray:
+def opaque(alpha: np.ndarray, uv: np.ndarray) -> np.ndarray:
     """Return which faces an alpha bitmap leaves mostly to be seen."""
     height, width = alpha.shape
     weights = np.array([(a, b, 8 - a - b) for a in range(9) for b in range(9 - a)]) / 8
@@ -144,21 +144,20 @@ def _material(fields: dict[str, str], beside: Callable[[str], bytes | None]) -> 
     opacity = float(fields["d"].split()[-1]) if "d" in fields else 1.0
     texture = alpha = None
     if "map_Kd" in fields and (data := beside(fields["map_Kd"])) is not None:
-        texture = _bitmap(data)[..., :3]
+        texture = read_bitmap(data)[..., :3]
     if "map_d" in fields and (data := beside(fields["map_d"])) is not None:
-        bitmap = _bitmap(data)
+        bitmap = read_bitmap(data)
         solid = (bitmap[..., 3] == 255).all()
         alpha = bitmap[..., 0] if solid else bitmap[..., 3]
     return _Material((red, green, blue), opacity, texture, alpha)
 
 
-def _bitmap(data: bytes) -> UInt8[np.ndarray, "h w 4"]:
+def read_bitmap(data: bytes) -> UInt8[np.ndarray, "h w 4"]:
+    """Return a bitmap's colour and opacity, first row on top."""
     from PIL import Image
 
     with Image.open(io.BytesIO(data)) as image:
         if image.width * image.height > TEXTURE_LIMIT:
             got = f"{image.width} x {image.height}"
             raise bad("E_IMG_TOO_LARGE", f"at most {TEXTURE_LIMIT} pixels", got, "shrink it")
-        colour = np.array(image.convert("RGB"))
-        alpha = np.array(image.convert("RGBA").getchannel("A"))
-    return np.dstack([colour, alpha])
+        return np.array(image.convert("RGBA"))
