@@ -9,14 +9,14 @@ from featmesh.cli.main import execute
 from featmesh.learn.config import TrainConfig
 from featmesh.learn.presets import PRESETS
 from featmesh.model.config import DeformationConfig
+from featmesh.model.direct_config import DirectConfig
 
 
 @pytest.fixture
-def trained(fake_module, monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
+def trained(fake_module) -> list[TrainConfig]:
     """What was to be trained, before anything was looked up."""
     given: list[TrainConfig] = []
     fake_module("featmesh.learn.session", train=lambda config: given.append(config) or 0)
-    monkeypatch.setattr("featmesh.cli.train.prepared", lambda config: config)
     return given
 
 
@@ -68,7 +68,17 @@ def test_help_tells_notes_and_defaults(capsys) -> None:
         assert line in told
 
 
-@pytest.mark.parametrize("more", [["--epochs", "many"], ["--preset", "voge"], ["--template", "x"]])
+@pytest.mark.parametrize("method", ["bins", "6d", "nearest"])
+def test_a_method_is_trained_by_the_same_configuration(method, trained, fake_module) -> None:
+    given = []
+    fake_module("featmesh.learn.direct", train_direct=lambda *told: given.append(told) or 0)
+    assert execute(words("--preset", "nemo", "--epochs", "3", "--method", method)) == 0
+    ((config, direct),) = given
+    assert (config.epochs, config.batch, config.out) == (3, 48, "run") and not trained
+    assert direct == DirectConfig(kind=method)
+
+
+@pytest.mark.parametrize("more", [["--epochs", "many"], ["--preset", "voge"], ["--method", "x"]])
 def test_options_that_cannot_be_read_are_usage_errors(more, trained, capsys) -> None:
     with pytest.raises(SystemExit) as caught:
         execute(words(*more))

@@ -4,15 +4,22 @@ The photos show a car painted with its own coordinates, so that each pixel says 
 surface it shows.
 """
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from fixtures import car_mesh, car_views, paint
+import torch
+from fixtures import car_mesh, car_views, paint, picture
 from PIL import Image
 
 from featmesh.draws import generator
+from featmesh.evaluate.metrics import rotation_error
+from featmesh.geometry.camera import Camera
+from featmesh.geometry.pose import Pose
+from featmesh.geometry.rotations import procrustes
 from featmesh.geometry.template import mirror_index
+from featmesh.geometry.viewpoint import rotation_from_angles
 from featmesh.learn import augment
 from featmesh.learn.augment import Scenery, draw_crop
 from featmesh.learn.config import AugmentConfig
@@ -199,3 +206,64 @@ def test_light_and_resolution_change_pixels_but_no_label(samples, monkeypatch):
     np.testing.assert_array_equal(changed.anchors, plain.anchors)
     np.testing.assert_array_equal(changed.visible, plain.visible)
     assert not np.array_equal(changed.pixels, plain.pixels)
+
+
+def framed(crop, R):
+    """Return the camera whose picture of a car so turned is framed as the crop, and the pose."""
+    pose = Pose(torch.from_numpy(R), torch.tensor([0.0, 0.0, 1.8], dtype=torch.float64))
+    points = pose.apply(car_mesh().vertices).numpy()
+    flat = points[:, :2] / points[:, 2:]
+    middle, shown = flat.mean(0), crop.anchors.mean(0)
+    focal = float(((flat - middle) * (crop.anchors - shown)).sum() / ((flat - middle) ** 2).sum())
+    cx, cy = (shown - focal * middle).tolist()
+    return Camera(focal, focal, cx, cy, *SIZE), pose
+
+
+@pytest.mark.usefixtures("same_light")
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_rotation_goes_with_a_turned_and_mirrored_crop(samples, seed):
+    """The car rendered in that rotation looks as the crop does; in another one it does not."""
+    sample = samples[seed % 6]
+    config = replace(PLAIN, aspect=0.0, shift=0.05, fill_low=0.6, fill_high=0.8, rotate=0.3)
+    crop = crop_of(sample, seed, config)
+    assert crop.R.shape == (3, 3) and np.linalg.det(crop.R) == pytest.approx(1)
+    camera, pose = framed(crop, crop.R)
+    points, _ = camera.project(pose.apply(car_mesh().vertices))
+    width = np.ptp(crop.anchors[:, 0])
+    assert np.abs(points.numpy() - crop.anchors).max() < 0.02 * width
+    if rotation_error(crop.R, sample.R) > 0.2:
+        before, unturned = framed(crop, sample.R)
+        points, _ = before.project(unturned.apply(car_mesh().vertices))
+        assert np.abs(points.numpy() - crop.anchors).max() > 0.05 * width
+    drawn, shown = picture(pose, camera).astype(int), crop.pixels.astype(int)
+    if is_mirrored(seed):  # the paint says x, which has changed its sign
+        shown[..., 0] = np.where(shown.max(-1) > DARK, 2 * 195 - shown[..., 0], shown[..., 0])
+    one, two = drawn.max(-1) > DARK, shown.max(-1) > DARK
+    assert (one & two).sum() / (one | two).sum() > 0.93
+    assert np.median(np.abs(drawn - shown)[one & two].max(-1)) < 6
+
+
+def test_the_rotation_is_the_nearest_to_a_squeezed_one(samples):
+    R, turn = samples[1].R, np.array([[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]])
+    squeeze = np.diag([1.2, 0.9])
+    moved = np.eye(3)
+    moved[:2, :2] = turn @ squeeze
+    nearest = procrustes(torch.from_numpy(moved @ R)).numpy()
+    found = augment.turned(R, turn @ squeeze)
+    assert np.degrees(rotation_error(found, augment.turned(R, turn))) < 1e-6
+    assert rotation_error(found, nearest) < 1e-6
+
+
+@pytest.mark.parametrize("azimuth", [10.0, 60.0, 200.0])
+def test_what_a_squeeze_may_mean_else_is_a_degree_of_elevation(azimuth):
+    """Without perspective a squeezed car is a higher car seen from a little higher, exactly."""
+    k, elevation = 1.08, math.radians(15)
+    seen = [torch.tensor(a, dtype=torch.float64) for a in (math.radians(azimuth), elevation, 0.0)]
+    R = rotation_from_angles(*seen).numpy()
+    squeezed = np.diag([1.0, k]) @ R[:2]
+    seen[1] = torch.asin(k * torch.sin(seen[1]))
+    other = rotation_from_angles(*seen).numpy()
+    height = k * math.cos(elevation) / math.cos(float(seen[1]))
+    np.testing.assert_allclose(squeezed, other[:2] @ np.diag([1, 1, height]), atol=1e-12)
+    label = augment.turned(R, np.diag([1.0, k]))
+    assert np.degrees(rotation_error(label, other)) == pytest.approx(1.23, abs=0.01)

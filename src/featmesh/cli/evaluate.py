@@ -1,6 +1,7 @@
 """Measure a model on a views file; writes OUT/predictions.jsonl and OUT/metrics.json.
 
 --preset nemo searches as NeMo published it, in crops made by data convert --crops (docs/nemo.md).
+--suite robustness measures under occluders, corruptions, turns and more (docs/robustness.md).
 """
 
 import json
@@ -9,8 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import tyro
+
+from featmesh.evaluate.suite_config import SuiteConfig, quick
 from featmesh.inference.config import EstimateConfig
 from featmesh.inference.presets import PRESETS, SearchName
 
@@ -38,35 +42,44 @@ class Arguments:
     """Search: ours, or NeMo's published one in benchmark crops, which takes no --search options."""
     search: EstimateConfig = field(default_factory=EstimateConfig)
     """Settings of the method."""
+    suite: Literal["robustness"] | None = None
+    """Measure under every condition instead; also writes suite.html."""
+    quick: bool = False
+    """Of the suite a few photos and conditions: a first look."""
+    backgrounds: Path | None = None
+    """Pictures without the object; the second half by name gives the suite's occluders."""
+    conditions: tyro.conf.OmitArgPrefixes[SuiteConfig] = field(default_factory=SuiteConfig)
+    """Settings of the suite."""
 
 
 def run(arguments: Arguments) -> int:
     """Predict every record, score the predictions, print the figures."""
     estimate, settings = _search(arguments)
     from featmesh.config import config_to_dict
+    from featmesh.evaluate.baselines import opened
     from featmesh.evaluate.predict import evaluate
-    from featmesh.model.checkpoint import load
     from featmesh.views.record import read_views
 
     views = read_views(arguments.views)
-    metrics = evaluate(
-        load(arguments.model),
-        views,
-        arguments.out,
-        estimate=estimate,
-        locate=arguments.locate,
-        settings=config_to_dict(settings),
-    )
+    model, estimate = opened(arguments.model, estimate)
+    told: dict[str, Any] = {"locate": arguments.locate, "settings": config_to_dict(settings)}
+    if arguments.suite is not None:
+        from featmesh.apps.suite import Subject, measured
+
+        subject = Subject(model, estimate, **told)
+        config = quick(arguments.conditions) if arguments.quick else arguments.conditions
+        text = measured(subject, views, arguments.out, config, arguments.backgrounds)
+        sys.stdout.write(text[arguments.json])
+        return 0
+    metrics = evaluate(model, views, arguments.out, estimate=estimate, **told)
     if arguments.json:
         sys.stdout.write(json.dumps(metrics, indent=1, allow_nan=False) + "\n")
         return 0
-    turned = metrics.get("symmetric", {}).get("pose", {})
-    beside = {f"symmetric {key}": value for key, value in turned.items()}
-    for key, value in (*metrics["pose"].items(), *beside.items()):
+    turned = metrics.get("symmetric", {}).get("pose", {}).items()
+    for key, value in (*metrics["pose"].items(), *((f"symmetric {k}", v) for k, v in turned)):
         shown = f"{value:.4g}" if isinstance(value, float) else value
         sys.stdout.write(f"{key:<11} {shown}\n")
-    sys.stdout.write(f"{'status':<12}{metrics['status']}\n")
-    sys.stdout.write(f"written to  {arguments.out}\n")
+    sys.stdout.write(f"{'status':<12}{metrics['status']}\nwritten to  {arguments.out}\n")
     return 0
 
 

@@ -1,7 +1,8 @@
 """Train a category model on a views file; an interrupted run goes on where it stopped.
 
 --preset nemo is the published training of NeMo: the cuboid around the CADs, ResNet-50, its sizes
-and rates; other options given beside it win (docs/nemo.md).
+and rates; other options given beside it win (docs/nemo.md). --method bins, 6d and nearest train
+what the method is measured against, on the same crops (docs/baselines.md).
 """
 
 import ast
@@ -13,8 +14,12 @@ import tyro
 
 from featmesh.learn.config import TrainConfig
 from featmesh.learn.presets import PRESETS, TrainName
+from featmesh.model.direct_config import DirectConfig, Method
 
 PRESET = Annotated[TrainName, tyro.conf.arg(help="what the options not given are")]
+METHOD = Annotated[
+    Method, tyro.conf.arg(help="what is trained: render-and-compare, or a conventional network")
+]
 METAVARS = {bool: "BOOL", int: "INT", float: "FLOAT", str: "STR", tuple: "[STR [STR ...]]"}
 
 
@@ -67,7 +72,9 @@ def _shown(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else repr(value).strip("'")
 
 
-Arguments: Any = _optional(TrainConfig, "Arguments", preset=(PRESET, "featmesh"))
+Arguments: Any = _optional(
+    TrainConfig, "Arguments", preset=(PRESET, "featmesh"), method=(METHOD, "featmesh")
+)
 
 
 def chosen(base: Any, given: Any) -> Any:
@@ -86,6 +93,11 @@ def _nested(own: Any, value: Any) -> bool:
 
 def run(arguments: Any) -> int:
     """Train, and write the model folder; stopped by Ctrl-C or SIGTERM, save and leave."""
+    config = chosen(PRESETS[arguments.preset], arguments)
+    if arguments.method != "featmesh":
+        from featmesh.learn.direct import train_direct
+
+        return train_direct(config, DirectConfig(kind=arguments.method))
     from featmesh.learn.session import train
 
-    return train(chosen(PRESETS[arguments.preset], arguments))
+    return train(config)
