@@ -17,9 +17,7 @@ from featmesh.learn.presets import PRESETS, TrainName
 from featmesh.model.direct_config import DirectConfig, Method
 
 PRESET = Annotated[TrainName, tyro.conf.arg(help="what the options not given are")]
-METHOD = Annotated[
-    Method, tyro.conf.arg(help="what is trained: render-and-compare, or a conventional network")
-]
+METHOD = Annotated[Method, tyro.conf.arg(help="render-and-compare, or a conventional network")]
 METAVARS = {bool: "BOOL", int: "INT", float: "FLOAT", str: "STR", tuple: "[STR [STR ...]]"}
 
 
@@ -72,9 +70,8 @@ def _shown(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else repr(value).strip("'")
 
 
-Arguments: Any = _optional(
-    TrainConfig, "Arguments", preset=(PRESET, "featmesh"), method=(METHOD, "featmesh")
-)
+FIRST = {"preset": (PRESET, "featmesh"), "method": (METHOD, "featmesh")}
+Arguments: Any = _optional(TrainConfig, "Arguments", **FIRST)
 
 
 def chosen(base: Any, given: Any) -> Any:
