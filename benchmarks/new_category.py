@@ -90,7 +90,7 @@ def main() -> None:
     model = load(options.run / "run" / "model")
     views = dev_views(options)
     poses = figures(views, predictions(model, views)[0])
-    results = {"wall_s": wall, "stages_s": stages, "dev": poses, "words": command(options)[3:]}
+    results = {"wall_s": wall, "stages_s": stages, "dev": poses, "more": options.more}
     row = [COUNT, wall / 60, poses["acc_30"], poses["acc_10"], poses["median_deg"]]
     columns = ["CADs", "minutes", "acc@30", "acc@10", "median"]
     save(options.name, options, None, results, [table("a new car, Stanford dev", columns, [row])])

@@ -58,6 +58,7 @@ def config_of(folder, out, **changes):
             anchors_per_view=32,
             clutter_queue=64,
             threads=1,
+            lr_trunk=0.0,
             model=SMALL,
         ),
     )
@@ -113,7 +114,7 @@ def test_what_is_told_and_the_card(whole):
             assert np.asarray(image.convert("L")).std() > 5
 
 
-def test_the_trunk_is_the_bundled_one(whole):
+def test_a_frozen_trunk_is_the_bundled_one(whole):
     bundled = json.loads((find_model("car") / "model.json").read_text())
     own = json.loads((whole[0] / "model" / "model.json").read_text())
     assert own["backbone"] == bundled["backbone"]
