@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from apollo_cars import merged
 from common import spread
 from safetensors.numpy import save_file
 
 from featmesh.apps.new_category_cads import off_text
-from featmesh.files import read_json, read_tensors
-from featmesh.geometry.mesh import Mesh
+from featmesh.apps.new_category_learn import registered_vertices
 from featmesh.learn.calibration import fit_calibration, outcomes
 from featmesh.learn.config import AugmentConfig, TrainConfig
 from featmesh.learn.correspondence import Sample, sample_of
@@ -74,7 +73,7 @@ def learn_space(category: str, cads: list[Cad], options: argparse.Namespace) -> 
     (root / "cad").mkdir(parents=True, exist_ok=True)
     names = {f"{k:02d}.off": cad.name for k, cad in enumerate(cads)}
     for file, cad in zip(names, cads, strict=True):
-        write_whole(root / "cad" / file, off_text(merged(cad)))
+        write_whole(root / "cad" / file, off_text(merged(cad)[0].normalised()))
     kind = DeformationConfig(kind="pca", latents=min(LATENTS, len(cads) - 1))
     config = ShapeLearnConfig(
         cad=str(root / "cad"),
@@ -88,20 +87,10 @@ def learn_space(category: str, cads: list[Cad], options: argparse.Namespace) -> 
     template = ShapeSpace.read(root / "space" / "models" / category).template
     (root / "template").mkdir(exist_ok=True)
     write_whole(root / "template" / "template.off", off_text(template))
-    shapes = {}
-    for row in read_json(root / "space" / REPORT)["cads"]:
-        found = (root / "space" / "registered").glob(f"{row['name']}-*")
-        newest = max(found, key=lambda path: path.stat().st_mtime)
-        shapes[names[row["name"]]] = read_tensors(newest)["vertices"].numpy().astype(np.float32)
+    placed = {Path(file).stem: {"centre": [0.0] * 3, "diagonal": 1.0} for file in names}
+    found = registered_vertices(root / "space", placed)
+    shapes = {names[f"{stem}.off"]: v.numpy().astype(np.float32) for stem, v in found.items()}
     save_file(shapes, root / "shapes.safetensors")
-
-
-def merged(cad: Cad) -> Mesh:
-    """Return a CAD as one mesh, diagonal 1."""
-    starts = np.cumsum([0, *[len(p.vertices) for p in cad.parts]])
-    faces = np.concatenate([p.faces + k for p, k in zip(cad.parts, starts, strict=False)])
-    vertices = torch.from_numpy(np.concatenate([p.vertices for p in cad.parts])).double()
-    return Mesh(vertices, torch.from_numpy(faces).long()).normalised()
 
 
 def write_views(category: str, cads: list[Cad], options: argparse.Namespace) -> None:

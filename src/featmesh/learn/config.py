@@ -32,6 +32,18 @@ class AugmentConfig:
     """height of the object at the lowest resolution, pixels"""
 
 
+STILL = AugmentConfig(
+    fill_low=0.8,
+    fill_high=0.8,
+    shift=0.0,
+    rotate=0.0,
+    aspect=0.0,
+    occlude=0.0,
+    context=0.0,
+    coarse=0.0,
+)  # crops as at test time, for validation
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Train a category from labelled views."""

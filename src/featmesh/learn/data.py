@@ -19,21 +19,11 @@ from featmesh.progress import track
 from featmesh.views.record import View, read_views
 
 from .augment import Scenery, TrainCrop, draw_crop
-from .config import AugmentConfig, TrainConfig
+from .config import STILL, TrainConfig
 from .correspondence import Sample, sample_of
 from .surface_points import SurfacePoints, surface_points
 
 AZIMUTH_BINS = 24  # views are drawn evenly over them
-STILL = AugmentConfig(
-    fill_low=0.8,
-    fill_high=0.8,
-    shift=0.0,
-    rotate=0.0,
-    aspect=0.0,
-    occlude=0.0,
-    context=0.0,
-    coarse=0.0,
-)  # crops as at test time, for validation
 
 
 @dataclass(frozen=True)
@@ -208,6 +198,15 @@ def collate(
         for c, rng in zip(crops, drawn, strict=True)
     ]
     return _collate(list(zip(crops, chosen, strict=True)), size)
+
+
+def with_background(batch: Batch, count: int) -> Batch:
+    """Return a batch without pixels, behind whose crops ``count`` stand that are all background."""
+    more = torch.ones((count, *batch.background.shape[1:]), dtype=torch.bool)
+    background = torch.cat([batch.background, more])
+    return replace(
+        batch, pixels=batch.pixels.new_zeros((len(background), 3, 0, 0)), background=background
+    )
 
 
 def validation_batch(data: TrainData, config: TrainConfig, first: int) -> Batch:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from featmesh.config import config_to_dict
 from featmesh.draws import generator
-from featmesh.errors import FeatmeshError, InputError
+from featmesh.errors import InputError
 from featmesh.evaluate.metrics import pose_summary
 from featmesh.geometry.rotations import geodesic_angle
 from featmesh.model.direct import LOSSES, DirectModel, answer, build_direct
@@ -92,19 +92,12 @@ class NetLearner:
         model.backbone.train()
         said = answer(model.backbone, crops.pixels)
         loss = LOSSES[model.config.kind](said, crops.R)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise FeatmeshError(
-                "E_NONFINITE",
-                f"train: expected a finite loss, got {value} at step {self.step}; "
-                "try: a lower --lr-head",
-            )
-        descend([self.optimiser], loss, learning_rate(self.step, self.steps))
+        descend([self.optimiser], loss, learning_rate(self.step, self.steps), self.step)
         self.step += 1
         found, _ = model.read([said.detach()])
         right = float((geodesic_angle(found, crops.R) < math.pi / 6).double().mean())
         rate, spent = self.optimiser.param_groups[0]["lr"], time.monotonic() - start
-        return StepReport(self.step, self.steps, value, right, rate, spent)
+        return StepReport(self.step, self.steps, float(loss.detach()), right, rate, spent)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state, tensor by tensor."""

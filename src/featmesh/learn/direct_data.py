@@ -15,9 +15,9 @@ from torch import Tensor
 from featmesh.draws import generator
 
 from .augment import TrainCrop, draw_crop
-from .config import TrainConfig
+from .config import STILL, TrainConfig
 from .correspondence import Sample
-from .data import STILL, TrainData, draw_crops
+from .data import TrainData, draw_crops
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from featmesh.model.deformation import GraphDeformation
 from featmesh.model.texture_map import TextureMap
 
 from .augment import Scenery, TrainCrop, draw_crop
+from .config import STILL
 from .correspondence import Sample
-from .data import STILL
 from .surface_points import read_map, surface_points
 
 SIZE = (96, 144)  # texels of a map: some two a vertex spacing

@@ -22,7 +22,7 @@ from featmesh.progress import track
 
 from .augment import TrainCrop
 from .config import TrainConfig
-from .data import Batch, TrainData, collate, draw_crops
+from .data import Batch, TrainData, collate, draw_crops, with_background
 
 FOLDER = "crops"
 CHUNK = 64  # crops of one file
@@ -80,13 +80,7 @@ class FrozenDraw:
         rng = generator(config.seed, "others", step)
         which = rng.integers(len(self.others[0]), size=foreign)
         maps = tuple(torch.cat([a, b[which]]) for a, b in zip(maps, self.others, strict=True))
-        more = torch.ones((foreign, *batch.background.shape[1:]), dtype=torch.bool)
-        return replace(
-            batch,
-            maps=maps,
-            pixels=batch.pixels.new_zeros((config.batch, 3, 0, 0)),
-            background=torch.cat([batch.background, more]),
-        )
+        return replace(with_background(batch, foreign), maps=maps)
 
 
 def _nth(seed: int, count: int, n: int) -> int:

@@ -9,14 +9,14 @@ objects. The state of a run is that of every category, the trunk once.
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from featmesh.draws import generator
 
-from .data import Batch, TrainData, collate, draw_crops
+from .data import Batch, TrainData, collate, draw_crops, with_background
 from .trainer import (
     StepReport,
     TrainState,
@@ -130,27 +130,18 @@ def joint_step(state: JointState, batches: dict[int, Batch]) -> tuple[float, flo
         # the next ones in the step, round its end
         more = [(ends[k] + j) % ends[-1] for j in range(state.config.foreign)]
         more = [j for j in more if j not in own]
-        given.append(_with_foreign(batch, len(more)))
+        given.append(with_background(batch, len(more)))
         size = (batch.pixels.shape[-2], batch.pixels.shape[-1])
         features = one.backbone.read([level[own + more] for level in maps], size)
-        said.append(step_loss(one, features, given[-1]).checked(state.step))
+        said.append(step_loss(one, features, given[-1]))
     rate = learning_rate(state.step, state.config.steps)
     total = torch.stack([s.total for s in said]).mean()
-    descend([state.optimiser, *(one.optimiser for one in chosen)], total, rate)
+    optimisers = [state.optimiser, *(one.optimiser for one in chosen)]
+    descend(optimisers, total, rate, state.step)
     right = [remember(o, s, b) for o, s, b in zip(chosen, said, given, strict=True)]
     state.step += 1
     losses = [float(s.contrastive.detach()) for s in said]
     return sum(losses) / len(losses), sum(right) / len(right)
-
-
-def _with_foreign(batch: Batch, count: int) -> Batch:
-    """Return a batch behind whose own crops ``count`` follow that are all background."""
-    more = torch.ones((count, *batch.background.shape[1:]), dtype=torch.bool)
-    return replace(
-        batch,
-        pixels=batch.pixels.new_zeros((len(batch.background) + count, 3, 0, 0)),
-        background=torch.cat([batch.background, more]),
-    )
 
 
 def run_together(

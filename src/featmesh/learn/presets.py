@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from featmesh.errors import DatasetError
 from featmesh.model.config import ModelConfig
 
-from .config import AugmentConfig, TrainConfig
+from .config import STILL, TrainConfig
 
 if TYPE_CHECKING:
     from featmesh.geometry.mesh import Mesh
@@ -25,16 +25,6 @@ NEMO_MODEL = ModelConfig(
     crop_height=BENCHMARK,
     crop_width=BENCHMARK,
     clutter_centres=1,
-)
-NEMO_AUGMENT = AugmentConfig(
-    fill_low=0.8,
-    fill_high=0.8,
-    shift=0.0,
-    rotate=0.0,
-    aspect=0.0,
-    occlude=0.0,
-    context=0.0,
-    coarse=0.0,
 )
 # views and out are the caller's
 PRESETS: dict[TrainName, TrainConfig] = {
@@ -59,7 +49,7 @@ PRESETS: dict[TrainName, TrainConfig] = {
         clutter_queue=2560,
         validation_models=0,
         model=NEMO_MODEL,
-        augment=NEMO_AUGMENT,
+        augment=STILL,
     ),
 }
 

@@ -53,9 +53,9 @@ def train(config: TrainConfig) -> int:
         DatasetError: E_VIEWS, E_DATA.
         FeatmeshError: E_LOCKED, E_DISK_FULL, E_CONFIG, E_NONFINITE.
     """
-    config = prepared(config)
     folder = Path(config.out)
     with RunLock(folder), deterministic(config.threads), stoppable() as stopped:
+        config = prepared(config)
         steps = Steps(folder)
         state = begin(config)
         data = load_data(config, state.template)

@@ -205,21 +205,6 @@ class StepLoss:
     anchor: Int[Tensor, " n"]
     cells: Float[Tensor, "m c"]
 
-    def checked(self, step: int) -> "StepLoss":
-        """Return itself.
-
-        Raises:
-            FeatmeshError: E_NONFINITE where the loss is not finite.
-        """
-        value = float(self.total.detach())
-        if not math.isfinite(value):
-            raise FeatmeshError(
-                "E_NONFINITE",
-                f"train: expected a finite loss, got {value} at step {step}; "
-                "try: a lower --lr-head",
-            )
-        return self
-
 
 def step_loss(state: TrainState, features: Float[Tensor, "b c p q"], batch: Batch) -> StepLoss:
     """Return the loss of a batch whose feature maps are ``features``."""
@@ -261,13 +246,25 @@ def train_step(state: TrainState, data: TrainData, batch: Batch) -> tuple[float,
         FeatmeshError: E_NONFINITE where the loss is not finite; nothing has been changed then.
     """
     state.backbone.train()
-    said = step_loss(state, features_of(state, batch), batch).checked(state.step)
-    descend([state.optimiser], said.total, learning_rate(state.step, state.steps))
+    said = step_loss(state, features_of(state, batch), batch)
+    descend([state.optimiser], said.total, learning_rate(state.step, state.steps), state.step)
     return float(said.contrastive.detach()), remember(state, said, batch)
 
 
-def descend(optimisers: Sequence[torch.optim.Optimizer], loss: Tensor, rate: float) -> None:
-    """Move what the optimisers hold down the loss, at a share of their peak rates."""
+def descend(
+    optimisers: Sequence[torch.optim.Optimizer], loss: Tensor, rate: float, step: int
+) -> None:
+    """Move what the optimisers hold down the loss of a step, at a share of their peak rates.
+
+    Raises:
+        FeatmeshError: E_NONFINITE where the loss is not finite; nothing has been changed then.
+    """
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise FeatmeshError(
+            "E_NONFINITE",
+            f"train: expected a finite loss, got {value} at step {step}; try: a lower --lr-head",
+        )
     groups = [g for optimiser in optimisers for g in optimiser.param_groups]
     for group in groups:
         group["lr"] = group["peak"] * rate
