@@ -263,3 +263,22 @@ def test_a_trained_model_is_gone_on_with(stuff, whole, tmp_path):
     with pytest.raises(CheckpointError, match="of the configured network") as got:
         session.begin(replace(config, model=replace(MODEL, channels=32)))
     assert got.value.code == "E_CKPT_CONFIG"
+
+
+def test_freed_memory_is_kept_for_the_next_step() -> None:
+    # pages that come back from the system are counted as faults: 16,384 a tensor of 64 MiB
+    script = """
+import resource, torch
+from featmesh.learn.session import keep_memory
+keep_memory()
+torch.ones(2**24)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    torch.ones(2**24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 2 * 16384
