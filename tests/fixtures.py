@@ -199,7 +199,12 @@ def box_of(pose: Pose, camera: Camera) -> tuple[float, float, float, float]:
 
 
 def cells_of(
-    pose: Pose, camera: Camera = CELLS, noise: float = 0.0, seed: int = 0, clutter: float = 0.3
+    pose: Pose,
+    camera: Camera = CELLS,
+    noise: float = 0.0,
+    seed: int = 0,
+    clutter: float = 0.3,
+    model: CategoryModel | None = None,
 ) -> FeatureMap:
     """A feature map as the network would see it: the model's own rendering, with noise.
 
@@ -209,8 +214,9 @@ def cells_of(
         noise: length of a random vector added to each unit feature.
         seed: of the noise.
         clutter: how well clutter explains a cell at least.
+        model: what is rendered; default: the painted car.
     """
-    return _seen(car_model(), pose, camera, noise, seed, clutter)
+    return _seen(model or car_model(), pose, camera, noise, seed, clutter)
 
 
 def _seen(

@@ -9,6 +9,7 @@ import torch
 from fixtures import car_model, cells_of, look, nudged
 
 from featmesh.geometry.rotations import geodesic_angle
+from featmesh.geometry.template import stretch
 from featmesh.inference.config import RefineConfig, nemo_config
 from featmesh.inference.descent import NEAREST
 from featmesh.inference.energy import Comparison
@@ -186,3 +187,17 @@ def test_scores_are_those_of_the_pose(proportions):
     else:
         np.testing.assert_allclose(found.energy, last.energy)
         assert not found.log_stretch.any()
+
+
+def test_the_models_own_prior_says_how_far_proportions_go():
+    # a van: the same object, a fifth higher
+    pose, model = VIEWS[1], car_model()
+    higher = torch.tensor([1.0, 1.0, 1.2], dtype=torch.float64)
+    van = replace(model, template=stretch(model.template, higher))
+    cells = cells_of(pose, noise=0.3, model=van)
+    found = {}
+    for spread in (0.02, 0.3):
+        wide = replace(model.config, stretch_prior=(0.06, 0.03, spread))
+        own = render_and_compare(cells, replace(model, config=wide), starts(nudged(pose, 8, 1)))
+        found[spread] = float(np.exp(own.log_stretch[0, 2] - own.log_stretch[0, 1]))
+    assert found[0.02] < 1.02 < 1.08 < found[0.3] < 1.22, found

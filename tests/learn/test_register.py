@@ -10,7 +10,7 @@ from featmesh.errors import InputError
 from featmesh.evaluate.shape_metrics import chamfer
 from featmesh.geometry.mesh import Mesh
 from featmesh.geometry.template import cuboid, mirror_index
-from featmesh.learn.register import outer_surface, register
+from featmesh.learn.register import outer_surface, register, stretch_prior
 
 
 def estate():
@@ -87,3 +87,11 @@ def test_a_mesh_without_area_is_refused():
     flat = Mesh(torch.zeros(3, 3).double(), torch.tensor([[0, 1, 2]]))
     with pytest.raises(InputError, match="without area"):
         outer_surface(flat, 100, np.random.default_rng(0))
+
+
+def test_the_prior_of_proportions_is_two_thirds_of_the_cads_spread():
+    template = car_mesh().vertices
+    sizes = torch.tensor([[1.0, 1, 0.7], [1, 1, 1], [1, 1, 1.3]])
+    width, length, height = stretch_prior([template * s for s in sizes])
+    assert (width, length) == (0.03, 0.03)  # alike: a few CADs may be by chance
+    assert height == pytest.approx(2 / 3 * np.log([0.7, 1, 1.3]).std(ddof=1), abs=1e-4)

@@ -13,6 +13,7 @@ import torch
 
 from featmesh.errors import DatasetError
 from featmesh.files import read_json, read_tensors, write_tensors_atomic
+from featmesh.learn.register import stretch_prior
 from featmesh.learn.session import train
 from featmesh.learn.shape_space import REPORT, learn_shape
 from featmesh.model.shape_folder import ShapeSpace
@@ -104,13 +105,16 @@ def train_stage(run: Run) -> int:
     started, ask = time.monotonic(), run.config
     learnt = run.told("shape")["cads"]
     photos = (str(Path(ask.photos)),) if ask.photos else ()
+    shapes = run.folder("shape") / SHAPES
+    spread = stretch_prior(read_tensors(shapes).values())
     config = replace(
         ask.train,
+        model=replace(ask.train.model, stretch_prior=spread),
         views=(str(run.folder("views") / "views.json"), *photos),
         out=str(run.folder("train")),
         category=run.name,
         cad=str(run.folder("shape") / "template"),
-        shapes=str(run.folder("shape") / SHAPES),
+        shapes=str(shapes),
         backgrounds=ask.backgrounds,
         background_exclude=_left_out(run),
         validation_models=(len(learnt) >= FEW) + (len(learnt) >= MANY),

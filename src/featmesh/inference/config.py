@@ -65,11 +65,13 @@ class RefineConfig:
     zoom_prior: float = 0.6
     """standard deviation of the logarithm of the focal length over the assumed one"""
     proportions: bool = True
-    """whether the object's width, length and height are free, held by a prior; no: camera only"""
-    stretch_prior: tuple[float, float, float] = (0.06, 0.03, 0.13)
-    """standard deviations of the logarithms of width, length and height over the mean shape's"""
+    """whether the object's width, length and height are free, held by the model's prior; no:
+    camera only"""
     prior_weight: float = 0.01
     """gain per cell that is worth one standard deviation"""
+    box_worth: float = 0.05
+    """energy that the overlap of the object's box with the given one is worth, where poses are
+    ranked; 0: the box only says where to look"""
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,6 @@ class ShapeConfig:
     """whether the stretches go on moving too"""
     zoom_prior: float = 0.6
     """standard deviation of the logarithm of the focal length over the assumed one"""
-    stretch_prior: tuple[float, float, float] = (0.06, 0.03, 0.13)
-    """standard deviations of the logarithms of width, length and height"""
     latent_prior: float = 1.0
     """standard deviation of each latent; the shape space is learnt with 1"""
     prior_weight: float = 0.003
@@ -210,8 +210,13 @@ class EstimateConfig:
 def glance_config(config: EstimateConfig) -> EstimateConfig:
     """Return the settings of a first, short look at a box."""
     scan = replace(config.scan, starts=config.locate.glance_starts)
-    refine = replace(config.refine, steps=config.locate.glance_steps, polish=0)
+    refine = replace(guessed(config).refine, steps=config.locate.glance_steps, polish=0)
     return replace(config, scan=scan, refine=refine, crop=config.locate.glance_crop)
+
+
+def guessed(config: EstimateConfig) -> EstimateConfig:
+    """Return the settings for a box that was guessed: it says nothing of the pose."""
+    return replace(config, refine=replace(config.refine, box_worth=0.0))
 
 
 def crop_size(model: ModelConfig, share: float) -> tuple[int, int]:
@@ -238,5 +243,13 @@ def nemo_config() -> EstimateConfig:
         apart=0.0,
     )
     return EstimateConfig(
-        scan, RefineConfig(steps=300, drops=(1 / 3, 2 / 3), keep=1, polish=0, proportions=False)
+        scan,
+        RefineConfig(
+            steps=300,
+            drops=(1 / 3, 2 / 3),
+            keep=1,
+            polish=0,
+            proportions=False,
+            box_worth=0.0,
+        ),
     )

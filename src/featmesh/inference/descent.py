@@ -81,7 +81,7 @@ class State:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How a stage descends; a part of its config."""
+    """How a stage descends: a part of its config, and the prefix of its name."""
 
     optimiser: Literal["adam", "descent"]
     steps: int
@@ -89,6 +89,7 @@ class Schedule:
     lr: float
     keep: int
     polish: int
+    stage: str = ""
 
 
 class Descent:
@@ -100,8 +101,8 @@ class Descent:
         free: which of the 10 + k parameters move.
         stiffness: of the priors on log zoom, log stretch and latents, all centred on 0.
         schedule: steps, rate, pruning.
-        on_step: told every step, under the name ``stage`` and the optimiser's.
-        stage: prefix of the stage's name.
+        on_step: told every step, under the stage's name and the optimiser's.
+        bonus: what else speaks for poses, in units of the energy; it ranks them and moves none.
     """
 
     def __init__(
@@ -112,11 +113,12 @@ class Descent:
         stiffness: Float64[np.ndarray, " q"],
         schedule: Schedule,
         on_step: Callable[[RefineStep], None] | None = None,
-        stage: str = "",
+        bonus: Callable[[State], Float64[np.ndarray, " n"]] | None = None,
     ) -> None:
         self.energy, self.surface, self.schedule = energy, surface, schedule
         self.free, self.stiffness = free, stiffness
-        self.on_step, self.stage, self.count = on_step, stage, 0
+        self.on_step, self.count = on_step, 0
+        self.bonus = bonus
 
     def evaluate(self, s: State, stage: str) -> Step:
         """Return the step's numbers with the priors added, in scale-free parameters.
@@ -136,19 +138,24 @@ class Descent:
         if self.on_step is not None:
             bend = s.bend.copy()
             here = (s.R.copy(), s.t.copy(), bend[:, 0], bend[:, 1:4], bend[:, 4:], energy.copy())
-            self.on_step(RefineStep(self.count, self.stage + stage, *here))
+            self.on_step(RefineStep(self.count, self.schedule.stage + stage, *here))
         self.count += 1
         return replace(step, energy=energy, gradient=gradient, curvature=curvature)
 
     def run(self, start: State) -> State:
-        """Return the best pose each start came to, lowest energy first; every start has its row."""
+        """Return the best pose each start came to, likeliest first; every start has its row."""
         best = self._descend(start)
-        order = np.argsort(best.energy, kind="stable")
+        order = self._ranked(best)
         if self.schedule.polish:
             chosen = order[: self.schedule.keep]
             best.put(chosen, self._polish(best.pick(chosen)))
-            order = np.argsort(best.energy, kind="stable")
+            order = self._ranked(best)
         return best.pick(order)
+
+    def _ranked(self, state: State) -> np.ndarray:
+        """Return the order of poses by energy less bonus."""
+        bonus = 0.0 if self.bonus is None else self.bonus(state)
+        return np.argsort(state.energy - bonus, kind="stable")
 
     def _descend(self, start: State) -> State:
         """Run the optimiser on all starts; return the best pose each has seen."""
@@ -168,7 +175,7 @@ class Descent:
             gradient = step.gradient
             lr *= 0.2 if k + 1 in drops else 1.0
             if len(alive) > left.get(k + 1, n):
-                order = np.argsort(best.energy[alive], kind="stable")[: left[k + 1]]
+                order = self._ranked(best.pick(alive))[: left[k + 1]]
                 alive, now, gradient = alive[order], now.pick(order), gradient[order]
                 m, v = m[order], v[order]
             if c.optimiser == "adam":

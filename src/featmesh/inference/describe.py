@@ -130,7 +130,7 @@ def reliability(
     mesh = mesh_of(model, found)
     energy = FusedEnergy(Comparison(trial.cells, mesh, model.texture))
     step = energy.evaluate(found.R[:1], found.t[:1], found.log_zoom[:1])
-    held = np.array([config.zoom_prior, *config.stretch_prior])
+    held = np.array([config.zoom_prior, *model.config.stretch_prior])
     prior = np.concatenate([np.zeros(6), config.prior_weight / held**2])
     if lens.known:
         prior[6] = KNOWN

@@ -18,7 +18,7 @@ from featmesh.photo.photo import Photo, check_size, expect_photo
 from featmesh.photo.resize import resample
 from featmesh.stopwatch import Stopwatch
 
-from .config import EstimateConfig, crop_size, glance_config
+from .config import EstimateConfig, crop_size, glance_config, guessed
 from .descent import RefineStep
 from .describe import Lens, Trial, describe, projected_box
 from .locate import locate, share
@@ -67,7 +67,7 @@ def estimate(
     clock = Stopwatch()
     lens, warnings = lens_of(photo, camera, task), tuple[str, ...]()
     if box is None:
-        box = find_box(model, photo, lens, config, clock)
+        box, config = find_box(model, photo, lens, config, clock), guessed(config)
     else:
         box, clipped = check_box(box, photo.height, photo.width)
         warnings = ("box clipped to the photo",) if clipped else ()
@@ -192,15 +192,16 @@ def looks(
         table = pose_table(model, config.scan, config.crop)
         starts = [scan(cells, model, table, config.scan, lens.known) for cells in maps]
 
-    def refined(cells: FeatureMap, start: Starts) -> Refined:
-        return render_and_compare(cells, model, start, not lens.known, config.refine, on_step)
+    def refined(cells: FeatureMap, start: Starts, crop: Crop) -> Refined:
+        free = not lens.known
+        return render_and_compare(cells, model, start, free, config.refine, on_step, crop)
 
     with clock("refine"):
         if len(boxes) == 1:
-            found = [refined(maps[0], starts[0])]
+            found = [refined(maps[0], starts[0], crops[0])]
         else:  # the kernels let go of the interpreter
             with ThreadPoolExecutor(min(len(boxes), torch.get_num_threads())) as pool:
-                found = list(pool.map(refined, maps, starts))
+                found = list(pool.map(refined, maps, starts, crops))
     rows = zip(crops, shown, maps, found, strict=True)
     return [Trial(crop, picture[0], cells, end) for crop, picture, cells, end in rows]
 

@@ -16,9 +16,11 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
+from featmesh.geometry.crop import Crop
 from featmesh.geometry.pose import Pose
 from featmesh.model.category import CategoryModel, FeatureMap, finer
 
+from .box_fit import box_fit
 from .config import RefineConfig, ShapeConfig
 from .descent import Descent, RefineStep, Schedule, State
 from .energy import Comparison
@@ -29,7 +31,7 @@ from .surface import MovingSurface
 
 @dataclass(frozen=True)
 class Refined:
-    """Where the starts came to, lowest energy first; every start has its row.
+    """Where the starts came to, likeliest first; every start has its row.
 
     Attributes:
         R, t: poses in the virtual camera.
@@ -65,6 +67,7 @@ def render_and_compare(
     free_zoom: bool = False,
     config: RefineConfig | None = None,
     on_step: Callable[[RefineStep], None] | None = None,
+    crop: Crop | None = None,
 ) -> Refined:
     """Return the poses the starts came to: the method itself.
 
@@ -77,6 +80,7 @@ def render_and_compare(
         free_zoom: whether the focal length is optimised too (camera unknown).
         config: energy, optimiser, schedule.
         on_step: told every step.
+        crop: whose box the object is known to fill; None: nothing is known of its box.
     """
     c = config or RefineConfig()
     costs = (c.background_cost, c.price, c.edge)
@@ -85,15 +89,25 @@ def render_and_compare(
         FusedEnergy(comparison, outline=c.outline),
         MovingSurface(model, False),
         np.array([True] * 6 + [free_zoom] + [c.proportions] * 3),
-        c.prior_weight / np.array([c.zoom_prior, *c.stretch_prior]) ** 2,
+        c.prior_weight / np.array([c.zoom_prior, *model.config.stretch_prior]) ** 2,
         Schedule(c.optimiser, c.steps, c.drops, c.lr, c.keep, c.polish),
         on_step,
+        bonus=_box_bonus(feature_map, model, crop, c.box_worth),
     )
     n = len(start.R)
     # the priors hold the lens at the assumed one, the shape at the mean
     bend = np.concatenate([start.log_zoom[:, None], np.zeros((n, 3))], 1)
     final = descent.run(State(start.R.copy(), start.t.copy(), bend, np.full(n, np.inf)))
     return _refined(descent.energy, descent.surface, final)
+
+
+def _box_bonus(
+    cells: FeatureMap, model: CategoryModel, crop: Crop | None, worth: float
+) -> Callable[[State], Float64[np.ndarray, " n"]] | None:
+    if crop is None or not worth:
+        return None
+    fit = box_fit(model.template.vertices.double().numpy(), cells, crop)
+    return lambda state: worth * fit.overlap(*state.where)
 
 
 def fit_shape(
@@ -119,7 +133,9 @@ def fit_shape(
     price, edge = (c.price, c.edge) if whole else (0.0, 0.0)
     comparison = Comparison(cells, model.mesh(), model.texture, price=price, edge=edge)
     surface = MovingSurface(model, True)
-    sigma = np.array([c.zoom_prior, *c.stretch_prior, *[c.latent_prior] * surface.latents])
+    sigma = np.array(
+        [c.zoom_prior, *model.config.stretch_prior, *[c.latent_prior] * surface.latents]
+    )
     descent = Descent(
         FusedEnergy(comparison, outline=c.outline and whole),
         surface,
@@ -127,9 +143,8 @@ def fit_shape(
             [c.pose] * 6 + [free_zoom and c.pose] + [c.proportions] * 3 + [True] * surface.latents
         ),
         c.prior_weight / sigma**2,
-        Schedule("adam", c.steps, c.drops, c.lr, 1, c.polish),
+        Schedule("adam", c.steps, c.drops, c.lr, 1, c.polish, "shape-"),
         on_step,
-        "shape-",
     )
     bend = np.concatenate([found.log_zoom[:1], found.log_stretch[0], np.zeros(surface.latents)])
     start = State(found.R[:1].copy(), found.t[:1].copy(), bend[None], np.full(1, np.inf))

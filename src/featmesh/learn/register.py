@@ -5,6 +5,7 @@ weaker from step to step, carries the vertices that nothing pulls. Only what can
 outside pulls: interiors, doubled walls and gaps between parts do not matter.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,8 @@ REACH = 0.1  # object units: pairs farther apart pull less, or not at all
 EDGE = 0.01  # share of points beyond what counts as an object's size, each way
 OWN, BACK, FAR = 0.5, 0.7, 0.1  # pull of a vertex' nearest point, of points it is nearest to, far
 MIRROR = np.array([-1.0, 1.0, 1.0])
+SPREAD = 2 / 3  # of CADs' sizes, for a prior: that of the cars' CADs gives the one chosen on photos
+LEAST = 0.03  # standard deviation of a logarithm: a few CADs may be alike by chance
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,3 +121,15 @@ def _smoothness(mesh: Mesh) -> csc_matrix:
     """Return L'L of the graph's Laplacian: what keeps a displacement smooth."""
     laplacian = averaging(mesh) - identity(len(mesh.vertices))
     return (laplacian.T @ laplacian).tocsc()
+
+
+def stretch_prior(shapes: Iterable[Float[Tensor, "v 3"]]) -> tuple[float, float, float]:
+    """Return how CADs differ in width, length and height: a model's ``stretch_prior`` (ours).
+
+    Args:
+        shapes: where the template's vertices lie on each CAD, at least two.
+    """
+    extents = torch.stack([(v.amax(0) - v.amin(0)).double() for v in shapes])
+    spread = (SPREAD * extents.log().std(0)).clamp_min(LEAST)
+    width, length, height = (round(float(s), 4) for s in spread)
+    return width, length, height

@@ -50,5 +50,8 @@ class ModelConfig:
     """texels of a UV map"""
     texture_width: int = 144
     """texels"""
+    stretch_prior: tuple[float, float, float] = (0.06, 0.03, 0.13)
+    """how objects of the category differ in width, length and height: standard deviations of the
+    logarithms over the mean shape's; the default is the cars'"""
     deformation: DeformationConfig | None = None
     """shape space; none: the mean shape only"""

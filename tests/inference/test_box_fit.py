@@ -1,0 +1,83 @@
+"""Claims about the box as a clue: it ranks poses whose boxes fit, and moves none."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from fixtures import CELLS, car_model, cells_of, look
+
+from featmesh.geometry.camera import Camera
+from featmesh.geometry.crop import FILL, Crop, box_iou
+from featmesh.geometry.pose import Pose
+from featmesh.inference.box_fit import box_fit
+from featmesh.inference.config import RefineConfig
+from featmesh.inference.refine import render_and_compare
+from featmesh.inference.scan import Starts
+
+PHOTO = Camera(500.0, 500.0, 320.0, 240.0, 640, 480)
+
+
+def box_of(pose, camera=PHOTO):
+    points, _ = camera.project(pose.apply(car_model().template.vertices.double()))
+    return (*points.amin(0).tolist(), *points.amax(0).tolist())
+
+
+def row(*poses):
+    n = len(poses)
+    R = torch.stack([p.R for p in poses]).double().numpy()
+    t = torch.stack([p.t for p in poses]).double().numpy()
+    return R, t, np.zeros(n), np.zeros((n, 3))
+
+
+def seen(crop):
+    """The map of a crop, its features of no concern."""
+    cells = cells_of(look(0, 0, 0, 2.0))
+    scale = cells.features.shape[0] / crop.camera.height
+    return replace(cells, camera=crop.camera.scale(scale))
+
+
+def test_the_pose_the_box_was_drawn_for_overlaps_fully():
+    pose = look(35, 10, 5, 2.3)
+    pose = Pose(pose.R, pose.t + torch.tensor([0.3, -0.1, 0.0], dtype=pose.t.dtype))
+    crop = Crop.from_box(PHOTO, box_of(pose), (224, 336), FILL)
+    fit = box_fit(car_model().template.vertices.double().numpy(), seen(crop), crop)
+    other = Pose(pose.R, pose.t * 1.4)  # farther away: smaller, inside the map
+    overlap = fit.overlap(*row(crop.from_photo(pose), crop.from_photo(other)))
+    # a box of the tilted virtual camera is the photo's but for the tilt
+    assert overlap[0] > 0.97
+    assert overlap[1] == pytest.approx(box_iou(box_of(other), box_of(pose)), abs=0.03)
+
+
+def test_what_lies_outside_the_photo_does_not_count():
+    pose = look(90, 10, 0, 1.2)
+    x0, y0, x1, y1 = box_of(pose)
+    cut = (x0, y0, (x0 + x1) / 2, y1)
+    crop = Crop.from_box(PHOTO, cut, (224, 336), FILL)
+    cells = seen(crop)
+    vertices = car_model().template.vertices.double().numpy()
+    whole = box_fit(vertices, cells, crop).overlap(*row(crop.from_photo(pose)))
+    column = torch.arange(cells.valid.shape[1]) + 0.5
+    edge = cells.valid.shape[1] * (1 + FILL) / 2  # where the box ends, if it fills the crop's width
+    inside = cells.valid & (column < edge)
+    ended = box_fit(vertices, replace(cells, valid=inside), crop)
+    assert ended.overlap(*row(crop.from_photo(pose)))[0] > whole[0] + 0.08
+
+
+def test_of_two_poses_that_look_alike_the_one_in_the_box_wins():
+    # clutter everywhere: no cell speaks for either pose, so only the box does
+    right = look(30, 10, 0, 2.0)
+    crop = Crop.from_box(PHOTO, box_of(right), (CELLS.height * 8, CELLS.width * 8), FILL)
+    cells = seen(crop)
+    cells = replace(cells, clutter=torch.ones_like(cells.clutter))
+    wrong = Pose(right.R, right.t * 1.6)
+    R, t, zoom, _ = row(crop.from_photo(wrong), crop.from_photo(right))
+    start, still = Starts(R, t, zoom, np.zeros(2)), RefineConfig(steps=0, polish=0)
+    plain = render_and_compare(cells, car_model(), start, False, still)
+    np.testing.assert_allclose(plain.energy[0], plain.energy[1], atol=1e-9)
+    boxed = render_and_compare(cells, car_model(), start, False, still, crop=crop)
+    np.testing.assert_allclose(boxed.t[0], t[1])
+    blind = replace(still, box_worth=0.0)
+    np.testing.assert_array_equal(
+        render_and_compare(cells, car_model(), start, False, blind, crop=crop).t, plain.t
+    )
