@@ -1,9 +1,12 @@
 """Train the categories that are learnt from CADs alone, together, on one trunk.
 
-python benchmarks/train_categories.py --data DIR --furniture DIR --trunk lite0.safetensors --out RUN
+python benchmarks/train_categories.py --data DIR --furniture DIR --flightgear DIR \
+    --trunk lite0.safetensors --out RUN
 
-DIR of --furniture holds the catalogues of Debian's sweethome3d-furniture; the trunk (ImageNet's) is
-written by benchmarks/import_trunk.py. Every stage that is done is kept: the same command goes on.
+DIR of --furniture holds the catalogues of Debian's sweethome3d-furniture, DIR of --flightgear the
+data of its flightgear-data-ai and -models (GPL; nothing of them is copied, see the models' cards);
+the trunk (ImageNet's) is written by benchmarks/import_trunk.py. Every stage that is done is kept:
+the same command goes on.
 
 1. Of each category: template and shape space from its CADs, rendered views.
 2. All of them together: trunk, heads and textures (learn/joint.py).
@@ -25,16 +28,18 @@ from safetensors.numpy import save_file
 
 from featmesh.apps.new_category_cads import off_text
 from featmesh.apps.new_category_learn import registered_vertices
+from featmesh.files import read_tensors
 from featmesh.learn.calibration import fit_calibration, outcomes
 from featmesh.learn.config import AugmentConfig, TrainConfig
 from featmesh.learn.correspondence import Sample, sample_of
 from featmesh.learn.data import TrainData, load_data
 from featmesh.learn.joint import JointConfig, JointState, run_together
-from featmesh.learn.session import begin, stoppable, write_model
+from featmesh.learn.register import stretch_prior
+from featmesh.learn.session import begin, keep_memory, stoppable, write_model
 from featmesh.learn.shape_config import ShapeLearnConfig
 from featmesh.learn.shape_space import REPORT, learn_shape
 from featmesh.learn.trainer import StepReport, TrainState
-from featmesh.model.config import DeformationConfig
+from featmesh.model.config import DeformationConfig, ModelConfig
 from featmesh.model.shape_folder import ShapeSpace
 from featmesh.paths import write_whole
 from featmesh.progress import Meter
@@ -42,12 +47,14 @@ from featmesh.store import RunLock, Steps
 from featmesh.views.cad import Cad
 from featmesh.views.cad_sources import attributions, read_training_cads, training_weights
 from featmesh.views.generate import read_backgrounds, render_views
+from featmesh.views.generate_config import GenerateConfig
 from featmesh.views.presets import PRESETS, SHOWN_IN_CALTECH, preset
 from featmesh.views.record import read_views
 
 LATENTS = 6  # of a shape space, at most; one less than the CADs
-VIEWS = 1200
-JOINT = JointConfig(steps=2600)
+VIEWS = 2800
+STRETCH = 0.15  # of CADs along each axis, at least: there are few, and objects differ more
+JOINT = JointConfig(steps=6000)
 SAVE_EVERY = 200
 UNSEEN, WITHOUT = 40, 100  # views and pictures that confidence is fitted on
 SYMMETRY = {"bottle": "any", "diningtable": 2}  # turns about the upright axis that look alike
@@ -56,15 +63,28 @@ FOLDERS = {"car": "car-cad"}  # the bundled car is learnt from photos
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("data", "furniture", "trunk", "out"):
+    for name in ("data", "furniture", "flightgear", "trunk", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--categories", nargs="*", default=sorted(PRESETS), choices=sorted(PRESETS))
     options = parser.parse_args()
     for category in options.categories:
-        cads = read_training_cads(category, options.data / "pascal3d_cad", options.furniture)
+        cads = cads_of(category, options)
         learn_space(category, cads, options)
         write_views(category, cads, options)
     together(options)
+
+
+def cads_of(category: str, options: argparse.Namespace) -> list[Cad]:
+    """Read the CADs a category is learnt from."""
+    pascal3d = options.data / "pascal3d_cad"
+    return read_training_cads(category, pascal3d, options.furniture, gpl=options.flightgear)
+
+
+def look(category: str, cads: list[Cad]) -> GenerateConfig:
+    """Return how a category is photographed for training."""
+    own = preset(category)
+    wide = own.stretch if category == "car" else max(own.stretch, STRETCH)
+    return replace(own, weights=training_weights(cads), stretch=wide)
 
 
 def learn_space(category: str, cads: list[Cad], options: argparse.Namespace) -> None:
@@ -100,15 +120,16 @@ def write_views(category: str, cads: list[Cad], options: argparse.Namespace) -> 
         return
     left_out = SHOWN_IN_CALTECH.get(category, ())
     pictures = read_backgrounds(options.data / "backgrounds", True, left_out)
-    config = replace(preset(category), weights=training_weights(cads))
-    render_views(cads, pictures, folder, VIEWS, 0, config, workers=2)
+    render_views(cads, pictures, folder, VIEWS, 0, look(category, cads), workers=2)
 
 
 def training(category: str, options: argparse.Namespace) -> TrainConfig:
     """Return how a category's features are trained."""
     root = options.out / category
     left_out = SHOWN_IN_CALTECH.get(category, ())
+    spread = stretch_prior(read_tensors(root / "shapes.safetensors").values())
     return TrainConfig(
+        model=ModelConfig(stretch_prior=spread),
         views=(str(root / "views" / "views.json"),),
         out=str(root / "run"),
         category=category,
@@ -126,6 +147,7 @@ def training(category: str, options: argparse.Namespace) -> TrainConfig:
 
 def together(options: argparse.Namespace) -> None:
     """Train all categories; write a model folder for each."""
+    keep_memory()
     with RunLock(options.out), stoppable() as stopped:
         configs = [training(category, options) for category in options.categories]
         states = [begin(config) for config in configs]
@@ -173,16 +195,11 @@ def finish(state: TrainState, data: TrainData, options: argparse.Namespace) -> N
 
 def unseen_views(category: str, options: argparse.Namespace) -> list[Sample]:
     """Render views of the CADs that were learnt from, from other sides, to fit confidence on."""
-    cads = read_training_cads(category, options.data / "pascal3d_cad", options.furniture)
+    cads = cads_of(category, options)
     pictures = read_backgrounds(
         options.data / "backgrounds", True, SHOWN_IN_CALTECH.get(category, ())
     )
-    config = replace(
-        preset(category),
-        weights=training_weights(cads),
-        share_occluded=0.0,
-        share_truncated=0.0,
-    )
+    config = replace(look(category, cads), share_occluded=0.0, share_truncated=0.0)
     folder = options.out / category / "unseen"
     path = render_views(cads, pictures, folder, UNSEEN, 5, config, workers=2)
     template = ShapeSpace.read(options.out / category / "space" / "models" / category).template
@@ -191,7 +208,7 @@ def unseen_views(category: str, options: argparse.Namespace) -> list[Sample]:
 
 def told(category: str, options: argparse.Namespace, views: int) -> dict[str, Any]:
     """Return what the model folder says of itself."""
-    cads = read_training_cads(category, options.data / "pascal3d_cad", options.furniture)
+    cads = cads_of(category, options)
     data = {
         "rendered views": f"{views} by featmesh render-views, no photo of the object",
         "CADs": "; ".join(attributions(cads)),
