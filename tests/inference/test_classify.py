@@ -192,3 +192,20 @@ def test_without_a_pose_nothing_is_explained():
 def test_the_public_names_are_these():
     assert featmesh.classify is module.classify
     assert {"Classification", "classify", "load_all"} <= set(featmesh.__all__)
+
+
+@pytest.mark.parametrize("kind", ["car", "van"])
+def test_of_many_models_only_the_likely_ones_look_for_the_box(kind, monkeypatch):
+    monkeypatch.setattr(module, "LIKELY", 1)
+    asked = []
+
+    def spy(model, *rest):
+        asked.append(model.category)
+        return real(model, *rest)
+
+    real = module.find_box
+    monkeypatch.setattr(module, "find_box", spy)
+    found = classify([car_model(), van_model()], photo_with(kind))
+    assert asked == [kind]
+    # all of them look at the box
+    assert [name for name, _ in found.ranked] == [kind, "van" if kind == "car" else "car"]

@@ -22,12 +22,15 @@ from featmesh.model.category import CategoryModel
 from featmesh.photo.photo import Photo
 from featmesh.stopwatch import Stopwatch
 
-from .config import EstimateConfig, glance_config
+from .config import EstimateConfig, LocateConfig, glance_config
 from .describe import Lens, describe
 from .estimator import Task, estimate, find_box, in_photo, lens_of, look
+from .locate import locate
 from .result import Estimate
 from .segment import cells_at
+from .tables import slide_table
 
+LIKELY = 6  # models, of those whose windows are the clearest, that look for the box
 SAMPLES = 64  # along the longer side of a box whose pixels are asked for
 
 
@@ -68,7 +71,7 @@ def classify(
         models: one a category; those of :func:`featmesh.load_all` look at the crop together.
         photo: from :func:`featmesh.read_photo`.
         box: (x0, y0, x1, y1) around the object, photo pixels; None to find the clearest one, which
-            takes each model as long as :func:`featmesh.estimate` without a box.
+            takes the likeliest models as long as :func:`featmesh.estimate` without a box.
         camera: as in :func:`featmesh.estimate`.
         config: settings of all stages.
         task: of the estimate.
@@ -105,12 +108,25 @@ def _find(
     coarse, short = replace(config, locate=replace(config.locate, finer=())), glance_config(config)
     whole = (0.0, 0.0, float(photo.width), float(photo.height))
     found = []
-    for model in models:
+    for model in _likely(models, photo, config.locate, clock):
         box = find_box(model, photo, lens, coarse, clock)
         seen = _glance(model, photo, lens, box, short, clock)
         worth = explained(model, seen, whole) if seen.has_pose else 0.0
         found.append((worth, in_photo(seen.box, photo) or whole))
     return max(found, key=lambda row: row[0])[1]
+
+
+def _likely(
+    models: Sequence[CategoryModel], photo: Photo, config: LocateConfig, clock: Stopwatch
+) -> list[CategoryModel]:
+    """Return the LIKELY models whose windows show the most, by the first step of find_box."""
+    if len(models) <= LIKELY:
+        return list(models)
+    with clock("locate"):
+        found = [locate(photo, m, slide_table(m, config), config) for m in models]
+    clearest = [max((c.score for c in candidates), default=0.0) for candidates in found]
+    order = sorted(range(len(models)), key=lambda k: -clearest[k])[:LIKELY]
+    return [models[k] for k in sorted(order)]
 
 
 def _glance(
