@@ -9,6 +9,7 @@ import json
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,13 +21,13 @@ import torch
 from featmesh.config import config_to_dict
 from featmesh.draws import generator
 from featmesh.errors import CheckpointError, FeatmeshError
-from featmesh.files import read_tensors, sha256_of
+from featmesh.files import read_json, read_tensors, sha256_of
 from featmesh.geometry.mesh import Mesh, read_mesh
 from featmesh.geometry.mesh_file import MESH_KINDS
 from featmesh.geometry.template import fit_template
 from featmesh.model.backbones import build_backbone
 from featmesh.model.category import CategoryModel
-from featmesh.model.checkpoint import bundled_models, load, read_model
+from featmesh.model.checkpoint import MANIFEST, bundled_models, load, read_model
 from featmesh.model.clutter import cluster
 from featmesh.progress import Meter
 from featmesh.store import RunLock, Steps
@@ -133,12 +134,14 @@ def _template(config: TrainConfig) -> Mesh:
 
 
 def _trunk(config: TrainConfig) -> dict[str, torch.Tensor]:
-    """Return the trunk of a file, else the one the bundled models share."""
+    """Return the trunk of a file, else the category's own, else the one most models share."""
     if config.trunk:
         return read_tensors(config.trunk, sha256_of(config.trunk))
     folders = bundled_models()
-    first = [config.category] if config.category in folders else []
-    for name in [*first, *sorted(folders)]:
+    files = {name: _trunk_file(folder) for name, folder in sorted(folders.items())}
+    sharing = Counter(files.values())
+    order = sorted(files, key=lambda name: (name != config.category, -sharing[files[name]]))
+    for name in order:
         found = read_model(folders[name])
         if found.trunk_name == config.model.backbone:
             return found.trunk
@@ -147,6 +150,10 @@ def _trunk(config: TrainConfig) -> dict[str, torch.Tensor]:
         f"train: expected a bundled model with a {config.model.backbone} trunk, got none; "
         "try: --trunk FILE",
     )
+
+
+def _trunk_file(folder: Path) -> str:
+    return str(read_json(folder / MANIFEST)["backbone"]["file"])
 
 
 def save(state: TrainState, steps: Steps) -> None:
