@@ -21,6 +21,7 @@ from . import exits
 VERBS = {
     "demo": "estimate the poses in the bundled photos",
     "estimate": "estimate the pose, or the shape, of the object in photos",
+    "batch": "estimate many photos: resumable, several processes, part files",
     "train": "train a category model on a views file",
     "evaluate": "measure a model on a views file",
     "learn-shape": "learn a category's shape space from CAD files",
@@ -29,6 +30,8 @@ VERBS = {
     "render-views": "render labelled photos of CAD files: training views for any category",
     "shape-space": "show a model's shape space: pictures, GLBs, a table",
     "data": "turn data sets' folders into views files, check labelled photos",
+    "export": "take meshes, poses or the network away, in other programs' formats",
+    "import-weights": "turn a PyTorch checkpoint into a trunk to train from, running none of it",
     "models": "list the bundled models with what was measured on them",
     "info": "show what a model is and what was measured on it",
     "doctor": "check this installation",
@@ -83,7 +86,7 @@ def _dispatch(words: list[str]) -> int:
 
 def overview() -> str:
     """Return the text of ``featmesh --help``."""
-    rows = "".join(f"  {verb:<14}{told}\n" for verb, told in VERBS.items())
+    rows = "".join(f"  {verb:<16}{told}\n" for verb, told in VERBS.items())
     return (
         "usage: featmesh VERB [OPTIONS]\n\n"
         "3D pose and shape of an object from one photo, by render-and-compare of features.\n\n"

@@ -1,0 +1,27 @@
+"""What ``featmesh batch`` is told: torch-free."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from featmesh.inference.config import EstimateConfig
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """Estimate many photos."""
+
+    model: str = "car"
+    """name of a bundled model, or a model folder; of several, joined by commas, or of any (all that
+    are bundled) the one that explains a photo best"""
+    task: Literal["pose", "shape"] = "pose"
+    """what to estimate: the pose; then also the object's own shape"""
+    workers: int = 0
+    """processes, of one thread each; 0 = one a core; changes no result"""
+    limit_s: float = 300.0
+    """seconds a photo may take; one that takes more is given up and stands in quarantine.jsonl"""
+    part_rows: int = 100
+    """photos a part file"""
+    allow_truncated: bool = False
+    """use what can be read of truncated photos"""
+    search: EstimateConfig = field(default_factory=EstimateConfig)
+    """settings of the method"""
