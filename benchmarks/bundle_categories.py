@@ -1,6 +1,6 @@
 """Put the twelve categories beside the bundled car, each with what was measured on it.
 
-python benchmarks/bundle_categories.py --run RUN [--results benchmarks/results/categories.json]
+python benchmarks/bundle_categories.py --run RUN [--results FILE.json] [--note TEXT]
 
 RUN is that of benchmarks/train_categories.py. Figures come from the results of
 benchmarks/categories.py, which must be of these very models. Other models are left as they are.
@@ -27,14 +27,15 @@ def main() -> None:
     parser.add_argument(
         "--results", type=Path, default=ROOT / "benchmarks" / "results" / "categories.json"
     )
+    parser.add_argument("--note", default="", help="what else the cards say, of all of them")
     options = parser.parse_args()
     results = read_json(options.results)["results"]
     for category in results["views"]["clean"]:
         folder = options.run / "models" / FOLDERS.get(category, category)
-        bundle(category, folder, results)
+        bundle(category, folder, results, options.note)
 
 
-def bundle(category: str, folder: Path, results: dict[str, Any]) -> None:
+def bundle(category: str, folder: Path, results: dict[str, Any], note: str) -> None:
     """Copy a model folder and its trunk, unless they are there, and write its figures."""
     files = read_model(folder)
     stated = results["models"][category]
@@ -49,7 +50,8 @@ def bundle(category: str, folder: Path, results: dict[str, Any]) -> None:
         shutil.copyfile(folder.parents[1] / "backbones" / trunk, kept)
     home = ROOT / "models" / folder.name
     shutil.copytree(folder, home, dirs_exist_ok=True)
-    update_model(home, {"metrics": figures(category, results)})
+    told = {"metrics": figures(category, results)} | ({"notes": [note]} if note else {})
+    update_model(home, told)
 
 
 def figures(category: str, results: dict[str, Any]) -> dict[str, Any]:

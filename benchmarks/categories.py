@@ -93,6 +93,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--models", type=Path, help="holds a folder a category; else the bundled")
     parser.add_argument("--categories", nargs="*", default=sorted(PRESETS), choices=sorted(PRESETS))
     parser.add_argument("--count", type=int, default=120, help="views a category and level")
+    parser.add_argument("--photos", type=int, default=100, help="photos of a class, at most")
     parser.add_argument("--pictures", type=Path, help="where pictures of the estimates go")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--limit", type=int, help="views and photos of each part: a quick try")
@@ -179,7 +180,8 @@ class Kept:
 
 def caltech(name: str, args: argparse.Namespace) -> list[Path]:
     """Return photos of a Caltech-101 class."""
-    return spread(sorted((args.data / "caltech101" / name).glob("*.jpg")), args.limit)
+    count = args.photos if args.limit is None else min(args.limit, args.photos)
+    return spread(sorted((args.data / "caltech101" / name).glob("*.jpg")), count)
 
 
 def sides(model: CategoryModel, name: str, args: argparse.Namespace, kept: Kept) -> dict[str, Any]:
@@ -227,7 +229,7 @@ def classification(
             continue
         paths = caltech(name, args)
         if name == "Stanford dev":
-            paths = [view.image for view in dev_views(args)]
+            paths = spread([view.image for view in dev_views(args)], args.photos)
         said = []
         for path in track(paths, len(paths), f"classify {name}"):
             key = ("class", str(locate), name, path.name)

@@ -226,7 +226,7 @@ def test_a_new_category_starts_from_the_trunk_the_bundled_models_share(
     stuff, tmp_path, monkeypatch
 ):
     config = config_of(stuff, tmp_path / "run", trunk="", category="kettle")
-    shared = load("car").backbone.trunk.state_dict()
+    shared = load("chair").backbone.trunk.state_dict()
     begun = session.begin(config).backbone.trunk.state_dict()
     assert all(torch.equal(begun[k], v) for k, v in shared.items())
     monkeypatch.setattr(session, "bundled_models", dict)
