@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from featmesh.evaluate.metrics import auroc, calibration_error, rank_correlation, rotation_error
+from featmesh.evaluate.metrics import (
+    auroc,
+    calibration_error,
+    checked_symmetry,
+    rank_correlation,
+    symmetric_error,
+)
 from featmesh.geometry.crop import Box
 from featmesh.geometry.viewpoint import ray_rotation
 from featmesh.inference.confidence import SIGNALS
@@ -82,7 +88,7 @@ def outcome(
     R: Float[np.ndarray, "3 3"] | None = None,
     name: str = "",
 ) -> Outcome:
-    """Return what comes of one photo.
+    """Return what comes of one photo; turns that look alike, as the model states, are right.
 
     Args:
         model: trained model.
@@ -99,7 +105,8 @@ def outcome(
         return Outcome(e.signals, math.pi, name)
     pose = e.cam_from_obj
     seen = (ray_rotation(pose.t) @ pose.R).numpy()
-    return Outcome(e.signals, float(rotation_error(seen, R)), name)
+    alike = checked_symmetry(model.extra.get("symmetry", 1))
+    return Outcome(e.signals, symmetric_error(seen, R, alike), name)
 
 
 def fit_calibration(known: Sequence[Outcome]) -> Calibration | None:
