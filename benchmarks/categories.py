@@ -93,7 +93,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--models", type=Path, help="holds a folder a category; else the bundled")
     parser.add_argument("--categories", nargs="*", default=sorted(PRESETS), choices=sorted(PRESETS))
     parser.add_argument("--count", type=int, default=120, help="views a category and level")
-    parser.add_argument("--photos", type=int, default=100, help="photos of a class, at most")
+    parser.add_argument("--photos", type=int, default=40, help="photos of a class, at most")
     parser.add_argument("--pictures", type=Path, help="where pictures of the estimates go")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--limit", type=int, help="views and photos of each part: a quick try")

@@ -1,6 +1,7 @@
 """Claims about fitted confidence: on outcomes of known odds it finds the odds."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from featmesh.learn.calibration import (
     reliability_figures,
 )
 from featmesh.learn.correspondence import sample_of
+from featmesh.photo.read import read_photo
 
 
 def drawn(count: int, seed: int) -> tuple[list[Outcome], np.ndarray]:
@@ -96,3 +98,14 @@ def test_held_out_views_are_looked_at_bare_and_hidden(tmp_path):
     assert known == outcomes(model, samples, pictures)
     alone = outcome(model, pictures[0], (0.0, 0.0, 160.0, 120.0))
     assert alone.name == "" and math.isnan(alone.error)
+
+
+def test_turns_that_look_alike_are_right(tmp_path):
+    model, (view, *_) = car_model(), car_views(tmp_path, 1, (192, 256))
+    sample = sample_of(view, model.template)
+    half = sample.R @ np.diag([-1.0, -1.0, 1.0])  # about the upright axis
+    photo = read_photo(sample.image).pixels
+    plain = outcome(model, photo, sample.box, half, "car")
+    twofold = replace(model, extra=model.extra | {"symmetry": 2})
+    alike = outcome(twofold, photo, sample.box, half, "car")
+    assert plain.error > math.radians(170) and alike.error < math.radians(10)
