@@ -228,10 +228,15 @@ def test_ctrl_c_ends_the_run_which_goes_on_later(tmp_path: Path, monkeypatch) ->
         if len(kept) == 11:
             os.kill(os.getpid(), signal.SIGINT)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(batch, "Parts", type("Interrupted", (Parts,), {"add": add}))
-        with pytest.raises(KeyboardInterrupt):
-            run(manifest, out)
+    # where tests run in the background of a shell, SIGINT is ignored from the start
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(batch, "Parts", type("Interrupted", (Parts,), {"add": add}))
+            with pytest.raises(KeyboardInterrupt):
+                run(manifest, out)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert threading.active_count() == 1  # every reader of a process has ended with it
     assert run(manifest, out).done == 30 - 11
     assert files(out) == files(tmp_path / "calm")
