@@ -6,14 +6,13 @@ coordinates go along where the template has them; the vertices keep their order,
 the model's ``texture`` is the feature of vertex k (of GLB: of the vertex that ``_ANCHOR`` names).
 """
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 import featmesh
 from featmesh.errors import InputError
@@ -28,7 +27,6 @@ FRAMES = {
     ".ply": "object frame: front -y, up +z, left +x",
 }
 UNIT = "1 = diagonal of the bounding box of the category's mean shape, whose centre is the origin"
-_HEAD = 20  # bytes of a GLB before its JSON
 
 
 def shape_of(model: CategoryModel, latent: Sequence[float] = ()) -> Mesh:
@@ -136,71 +134,7 @@ def _ply(mesh: Mesh, name: str) -> bytes:
 
 def _glb(mesh: Mesh, name: str) -> bytes:
     """Return GLB; a vertex with several texture coordinates is repeated, its normal too."""
-    plain = glb(mesh)
-    if mesh.uv is None:
-        return plain
-    source, uv, faces = _split(mesh)
-    size = int.from_bytes(plain[12:16], "little")
-    tree = json.loads(plain[_HEAD : _HEAD + size])
-    buffer = plain[_HEAD + size + 8 :]
-    rows = len(mesh.vertices) * 12  # bytes of three float32 a vertex
-    columns = [
-        np.frombuffer(buffer[k * rows : (k + 1) * rows], "<f4").reshape(-1, 3)[source]
-        for k in range(2)  # POSITION, NORMAL: what glb() begins with where there are no colours
-    ]
-    columns += [uv.astype("<f4"), source.astype("<f4"), faces.astype("<u4").reshape(-1)]
-    return _packed(_with_uv(tree, columns), b"".join(column.tobytes() for column in columns))
-
-
-def _with_uv(tree: dict[str, Any], columns: list[np.ndarray]) -> dict[str, Any]:
-    """Return the document of :func:`glb` with the new columns, texture coordinates third."""
-    positions, normals, indices = tree["accessors"]
-    count, plain = len(columns[0]), {"componentType": normals["componentType"], "count": 0}
-    bounds = {"min": columns[0].min(0).tolist(), "max": columns[0].max(0).tolist()}
-    made = [
-        positions | bounds,
-        normals,
-        {**plain, "type": "VEC2"},
-        {**plain, "type": "SCALAR"},
-        indices,
-    ]
-    target = [view["target"] for view in tree["bufferViews"]]
-    start, views = 0, []
-    for k, column in enumerate(columns):
-        held = target[-1] if k == len(columns) - 1 else target[0]
-        views.append(
-            {"buffer": 0, "byteOffset": start, "byteLength": column.nbytes, "target": held}
-        )
-        start += column.nbytes
-    for k, accessor in enumerate(made[:-1]):
-        made[k] = accessor | {"bufferView": k, "count": count}
-    made[-1] = indices | {"bufferView": 4, "count": len(columns[-1])}
-    part = tree["meshes"][0]["primitives"][0] | {
-        "attributes": {"POSITION": 0, "NORMAL": 1, "TEXCOORD_0": 2, "_ANCHOR": 3},
-        "indices": 4,
-    }
-    more = {"accessors": made, "bufferViews": views, "buffers": [{"byteLength": start}]}
-    return tree | more | {"meshes": [{"primitives": [part]}]}
-
-
-def _packed(tree: dict[str, Any], buffer: bytes) -> bytes:
-    text = json.dumps(tree, allow_nan=False, separators=(",", ":")).encode()
-    chunks = b""
-    for kind, content, fill in ((b"JSON", text, b" "), (b"BIN\0", buffer, b"\0")):
-        whole = content + fill * (-len(content) % 4)
-        chunks += len(whole).to_bytes(4, "little") + kind + whole
-    return b"glTF" + b"".join(n.to_bytes(4, "little") for n in (2, 12 + len(chunks))) + chunks
-
-
-def _split(
-    mesh: Mesh,
-) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, "n 2"], Int[np.ndarray, "f 3"]]:
-    """Return vertex and coordinates of each distinct corner, and the faces over these."""
-    corners = np.concatenate(
-        [mesh.faces.reshape(-1, 1).double().numpy(), _uv(mesh).reshape(-1, 2)], axis=1
-    )
-    kept, place = np.unique(corners, axis=0, return_inverse=True)
-    return kept[:, 0].astype(np.int64), kept[:, 1:], place.reshape(-1, 3)
+    return glb(mesh, textured=True)
 
 
 def _uv(mesh: Mesh) -> Float[np.ndarray, "f 3 2"]:

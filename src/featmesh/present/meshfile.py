@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
 import featmesh
 from featmesh.errors import InputError
@@ -34,7 +34,10 @@ def write_glb(
 
 
 def glb(
-    mesh: Mesh, unit: Unit = "object", colours: UInt8[np.ndarray, "v 3"] | None = None
+    mesh: Mesh,
+    unit: Unit = "object",
+    colours: UInt8[np.ndarray, "v 3"] | None = None,
+    textured: bool = False,
 ) -> bytes:
     """Return a mesh as binary glTF 2.0 with vertex normals, its first vertices those of the mesh.
 
@@ -46,6 +49,8 @@ def glb(
         mesh: in the object frame.
         unit: of the vertices, kept in ``asset.extras``.
         colours: RGB of each vertex; one tint by default.
+        textured: whether texture coordinates go along, where the mesh has some. A vertex with
+            several is repeated then, and ``_ANCHOR`` names the vertex of the mesh each one is of.
 
     Raises:
         InputError: E_MESH_EMPTY, E_MESH_INDEX, E_MESH_NONFINITE, or E_SHAPE where there is not one
@@ -68,8 +73,22 @@ def glb(
         linear = np.rint(255 * (colours / 255.0) ** 2.2).astype(np.uint8)
         opaque = np.full((len(colours), 1), 255, dtype=np.uint8)
         columns.append(("COLOR_0", np.hstack([linear, opaque])))
-    columns.append(("indices", mesh.faces.numpy().astype("<u4").reshape(-1)))
+    faces = mesh.faces.numpy()
+    if textured and mesh.uv is not None:
+        source, uv, faces = _corners(mesh.faces.numpy(), mesh.uv.double().numpy())
+        columns = [(name, values[source]) for name, values in columns]
+        columns += [("TEXCOORD_0", uv.astype("<f4")), ("_ANCHOR", source.astype("<f4"))]
+    columns.append(("indices", faces.astype("<u4").reshape(-1)))
     return _packed(_described(columns, unit), b"".join(values.tobytes() for _, values in columns))
+
+
+def _corners(
+    faces: Int[np.ndarray, "f 3"], uv: Float[np.ndarray, "f 3 2"]
+) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, "n 2"], Int[np.ndarray, "f 3"]]:
+    """Return vertex and coordinates of each distinct corner, and the faces over these."""
+    corners = np.concatenate([faces.reshape(-1, 1).astype(np.float64), uv.reshape(-1, 2)], axis=1)
+    kept, place = np.unique(corners, axis=0, return_inverse=True)
+    return kept[:, 0].astype(np.int64), kept[:, 1:], place.reshape(-1, 3)
 
 
 def _turned(vectors: Any) -> Float[np.ndarray, "v 3"]:
@@ -126,7 +145,8 @@ def _accessor(name: str, values: np.ndarray) -> dict[str, Any]:
         return {**kind, "count": len(values)}
     bounds = {"min": values.min(0).tolist(), "max": values.max(0).tolist()}
     told = bounds if name == "POSITION" else {}
-    return {"componentType": _FLOAT, "count": len(values), "type": "VEC3", **told}
+    rank = "SCALAR" if values.ndim == 1 else f"VEC{values.shape[1]}"
+    return {"componentType": _FLOAT, "count": len(values), "type": rank, **told}
 
 
 def _packed(document: dict[str, Any], buffer: bytes) -> bytes:
