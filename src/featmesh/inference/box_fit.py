@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float64
 
 from featmesh.geometry.camera import Camera
-from featmesh.geometry.crop import Crop
+from featmesh.geometry.crop import Crop, box_iou
 from featmesh.model.category import FeatureMap
 
 
@@ -44,11 +44,8 @@ class BoxFit:
         flat = points[..., :2] / points[..., 2:] * focal[:, None] + centre
         drawn = np.concatenate([flat.min(1), flat.max(1)], 1)
         drawn = np.clip(drawn, np.tile(self.photo[:2], 2), np.tile(self.photo[2:], 2))
-        low = np.maximum(drawn[:, :2], self.box[:2])
-        high = np.minimum(drawn[:, 2:], self.box[2:])
-        shared = np.maximum(high - low, 0).prod(1)
-        both = (drawn[:, 2:] - drawn[:, :2]).prod(1) + (self.box[2:] - self.box[:2]).prod()
-        return shared / np.maximum(both - shared, 1e-9)
+        given = tuple(self.box.tolist())
+        return np.array([box_iou(tuple(row), given) for row in drawn.tolist()])
 
 
 def box_fit(vertices: Float64[np.ndarray, "v 3"], cells: FeatureMap, crop: Crop) -> BoxFit:
