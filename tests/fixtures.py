@@ -279,3 +279,10 @@ def car_views(folder: Path, count: int, size: tuple[int, int] = (96, 128)) -> li
         )
     write_views(folder / "views.json", views)
     return views
+
+
+def write_obj(path: Path, mesh: Mesh) -> None:
+    """Write vertices and faces as a Wavefront OBJ."""
+    rows = [f"v {x} {y} {z}" for x, y, z in mesh.vertices.tolist()]
+    rows += [f"f {a} {b} {c}" for a, b, c in (mesh.faces + 1).tolist()]
+    path.write_text("\n".join(rows) + "\n")

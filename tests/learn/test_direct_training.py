@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fixtures import car_mesh, car_views
+from fixtures import car_mesh, car_views, write_obj
 from safetensors.torch import save_file
 from tiny_trunk import NETWORK, tiny_backbone, tiny_state
 
@@ -40,10 +40,7 @@ def stuff(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stuff")
     car_views(folder, 12)
     (folder / "cad").mkdir()
-    mesh = car_mesh()
-    rows = [f"v {x} {y} {z}" for x, y, z in mesh.vertices.tolist()]
-    rows += [f"f {a} {b} {c}" for a, b, c in (mesh.faces + 1).tolist()]
-    (folder / "cad" / "template.obj").write_text("\n".join(rows) + "\n")
+    write_obj(folder / "cad" / "template.obj", car_mesh())
     save_file(tiny_state(), str(folder / "trunk.safetensors"))
     return folder
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fixtures import background, car_mesh, car_views
+from fixtures import background, car_mesh, car_views, write_obj
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -34,10 +34,7 @@ def stuff(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stuff")
     car_views(folder, 8)
     (folder / "cad").mkdir()
-    mesh = car_mesh()
-    rows = [f"v {x} {y} {z}" for x, y, z in mesh.vertices.tolist()]
-    rows += [f"f {a} {b} {c}" for a, b, c in (mesh.faces + 1).tolist()]
-    (folder / "cad" / "template.obj").write_text("\n".join(rows) + "\n")
+    write_obj(folder / "cad" / "template.obj", car_mesh())
     torch.manual_seed(0)
     save_file(EfficientNetLite0().state_dict(), str(folder / "trunk.safetensors"))
     (folder / "walls").mkdir()

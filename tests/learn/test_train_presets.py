@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fixtures import car_mesh, car_views
+from fixtures import car_mesh, car_views, write_obj
 from model.trunks import published_resnet50
 from safetensors.torch import save_file
 
@@ -18,12 +18,6 @@ from featmesh.learn.config import TrainConfig
 from featmesh.learn.presets import PRESETS, prepared
 from featmesh.model.efficientnet import frozen_statistics
 from featmesh.model.resnet import ResNet50
-
-
-def write_obj(path, mesh) -> None:
-    rows = [f"v {x} {y} {z}" for x, y, z in mesh.vertices.tolist()]
-    rows += [f"f {a} {b} {c}" for a, b, c in (mesh.faces + 1).tolist()]
-    path.write_text("\n".join(rows) + "\n")
 
 
 @pytest.fixture(scope="module")
