@@ -9,7 +9,7 @@ the trunk (ImageNet's) is written by benchmarks/import_trunk.py. Every stage tha
 the same command goes on.
 
 1. Of each category: template and shape space from its CADs, rendered views.
-2. All of them together: trunk, heads and textures (learn/joint.py).
+2. All of them together, in three legs: trunk, heads and textures (learn/joint.py).
 3. Of each: the confidence, on views of CADs like those learnt from, bare and behind occluders, and
    on pictures without the object; RUN/models/<category>.
 
@@ -17,7 +17,8 @@ The CADs of views.cad_sources.read_reported_cads and the backgrounds' second hal
 """
 
 import argparse
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import numpy as np
 from apollo_cars import merged
 from common import spread
 from safetensors.numpy import save_file
+from torch import Tensor
 
 from featmesh.apps.new_category_cads import off_text
 from featmesh.apps.new_category_learn import registered_vertices
@@ -54,11 +56,30 @@ from featmesh.views.record import read_views
 LATENTS = 6  # of a shape space, at most; one less than the CADs
 VIEWS = 2800
 STRETCH = 0.15  # of CADs along each axis, at least: there are few, and objects differ more
-JOINT = JointConfig(steps=6000)
+VARIED = AugmentConfig(occlude=0.35)
+MILDER = AugmentConfig(occlude=0.35, coarse=0.25, coarsest=24.0, context=0.4)
 SAVE_EVERY = 200
 UNSEEN, WITHOUT = 40, 100  # views and pictures that confidence is fitted on
 SYMMETRY = {"bottle": "any", "diningtable": 2}  # turns about the upright axis that look alike
 FOLDERS = {"car": "car-cad"}  # the bundled car is learnt from photos
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A part of the training together; small crops take 40 % of the time of whole ones."""
+
+    name: str
+    joint: JointConfig
+    size: tuple[int, int]
+    lr_head: float
+    augment: AugmentConfig
+
+
+LEGS = (
+    Leg("first", JointConfig(steps=3000), (224, 336), 1.5e-3, VARIED),
+    Leg("small", JointConfig(steps=9000), (160, 224), 1.5e-3, MILDER),
+    Leg("whole", JointConfig(steps=900, lr_trunk=1.5e-4), (224, 336), 5e-4, MILDER),
+)
 
 
 def main() -> None:
@@ -141,34 +162,54 @@ def training(category: str, options: argparse.Namespace) -> TrainConfig:
         background_share=0.5,
         anchors_per_view=128,
         clutter_queue=1024,
-        augment=AugmentConfig(occlude=0.35),
     )
 
 
 def together(options: argparse.Namespace) -> None:
-    """Train all categories; write a model folder for each."""
+    """Train all categories, leg after leg; write a model folder for each."""
     keep_memory()
+    learnt: dict[str, Tensor] = {}
     with RunLock(options.out), stoppable() as stopped:
         configs = [training(category, options) for category in options.categories]
-        states = [begin(config) for config in configs]
-        data = [load_data(c, s.template) for c, s in zip(configs, states, strict=True)]
-        joint, steps = JointState(JOINT, states), Steps(options.out)
-        found = steps.latest()
-        if found is not None:
-            joint.restore(found[0], found[1])
-        meter, meta = Meter("train", JOINT.steps, joint.step), {"categories": options.categories}
-
-        def told(report: StepReport) -> None:
-            meter.show(report.step, f"loss {report.loss:.3f}  right {report.accuracy:.3f}")
-            if report.step % SAVE_EVERY == 0:
-                steps.save(report.step, joint.tensors(), meta)
-
-        done = run_together(joint, data, told, lambda: bool(stopped))
-        steps.save(joint.step, joint.tensors(), meta)
-        if not done:
-            raise SystemExit(stopped[0])
+        for number, leg in enumerate(LEGS):
+            size = {"crop_height": leg.size[0], "crop_width": leg.size[1]}
+            own = {"lr_head": leg.lr_head, "augment": leg.augment, "seed": number}
+            legs = [replace(c, model=replace(c.model, **size), **own) for c in configs]
+            states = [begin(config) for config in legs]
+            data = [load_data(c, s.template) for c, s in zip(legs, states, strict=True)]
+            joint = JointState(replace(leg.joint, seed=number), states)
+            if not walk(leg, joint, data, learnt, options, lambda: bool(stopped)):
+                raise SystemExit(stopped[0])
+            learnt = joint.tensors()
     for state, samples in zip(states, data, strict=True):
         finish(state, samples, options)
+
+
+def walk(
+    leg: Leg,
+    joint: JointState,
+    data: list[TrainData],
+    learnt: dict[str, Tensor],
+    options: argparse.Namespace,
+    stop: Callable[[], bool],
+) -> bool:
+    """Train a leg to its end, from what was learnt before; return whether the end was reached."""
+    steps = Steps(options.out / leg.name)
+    found, meta = steps.latest(), {"categories": options.categories}
+    if found is not None:
+        joint.restore(found[0], found[1])
+    elif learnt:
+        joint.take_over(learnt)
+    meter = Meter(f"train, {leg.name}", leg.joint.steps, joint.step)
+
+    def told(report: StepReport) -> None:
+        meter.show(report.step, f"loss {report.loss:.3f}  right {report.accuracy:.3f}")
+        if report.step % SAVE_EVERY == 0:
+            steps.save(report.step, joint.tensors(), meta)
+
+    done = run_together(joint, data, told, stop)
+    steps.save(joint.step, joint.tensors(), meta)
+    return done
 
 
 def finish(state: TrainState, data: TrainData, options: argparse.Namespace) -> None:

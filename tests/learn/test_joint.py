@@ -93,6 +93,21 @@ def test_it_goes_on_bit_for_bit(configs, data):
     assert not [k for k in wanted if not found[k].equal(wanted[k])]
 
 
+def test_another_run_begins_with_what_was_learnt(configs, data):
+    """On crops of another size, from its own first step, without the optimisers' memory."""
+    first = begin(configs, steps=4)
+    assert run_together(first, data, lambda _: None)
+    small = [replace(c, model=replace(MODEL, crop_height=32, crop_width=48)) for c in configs]
+    second = begin(small, steps=4)
+    second.take_over(first.tensors())
+    assert second.step == 0
+    assert not second.optimiser.state[next(iter(second.trunk.parameters()))]
+    learnt = {k: v for k, v in first.tensors().items() if "opt" not in k}
+    assert all(v.equal(second.tensors()[k]) for k, v in learnt.items())
+    assert run_together(second, data, lambda _: None)
+    assert not second.tensors()["0.texture"].equal(learnt["0.texture"])
+
+
 def test_others_crops_are_background_to_a_head(configs, data):
     """Each head reads its own crops and some of the next category's, without anchors in them."""
     state, read = begin(configs, foreign=2), []

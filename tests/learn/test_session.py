@@ -257,6 +257,8 @@ def test_a_trained_model_is_gone_on_with(stuff, whole, tmp_path):
     assert all(torch.equal(v, weights[k]) for k, v in state.backbone.state_dict().items())
     assert torch.equal(state.template.vertices, first.template.vertices)
     assert any(p.requires_grad for p in state.backbone.parameters())
+    larger = replace(MODEL, crop_height=2 * MODEL.crop_height, crop_width=2 * MODEL.crop_width)
+    assert torch.equal(session.begin(replace(config, model=larger)).texture, first.texture)
     with pytest.raises(CheckpointError, match="of the configured network") as got:
         session.begin(replace(config, model=replace(MODEL, channels=32)))
     assert got.value.code == "E_CKPT_CONFIG"

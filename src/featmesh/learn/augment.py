@@ -6,11 +6,13 @@ Every draw comes from the generator handed in; the same generator gives the same
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64
 from PIL import Image, ImageFilter, ImageOps
 
+from featmesh.errors import DatasetError
 from featmesh.photo.photo import GREY
 
 from .config import AugmentConfig
@@ -60,9 +62,12 @@ def draw_crop(
         scenery: pictures without the object.
         config: how far to vary.
         rng: draws everything.
+
+    Raises:
+        DatasetError: E_DATA naming a photo or mask that cannot be read.
     """
-    photo = _upright(sample.image).convert("RGB")
-    mask = _upright(sample.mask).convert("L") if sample.mask else None
+    photo = _upright(sample.image, "RGB")
+    mask = _upright(sample.mask, "L") if sample.mask else None
     shape = photo.size
     flip = rng.random() < 0.5
     matrix = _placement(sample.box, size, config, rng, flip)
@@ -111,9 +116,17 @@ def turned(
     return inplane @ R @ mirror
 
 
-def _upright(path: Path) -> Image.Image:
+def _upright(path: Path, mode: Literal["RGB", "L"]) -> Image.Image:
     """Return a picture as displayed: labels belong to that."""
-    return ImageOps.exif_transpose(Image.open(path))
+    try:
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image).convert(mode)
+    except Exception as error:  # decoders of broken files raise anything
+        raise DatasetError(
+            "E_DATA",
+            f"train: expected a picture that can be read, got {path} ({error}); "
+            "try: repair it, or leave its record out",
+        ) from error
 
 
 def _outline(

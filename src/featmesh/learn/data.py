@@ -1,5 +1,6 @@
 """From views files to batches: which sample is drawn when, and how it is cut (contracts 7)."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from featmesh.errors import DatasetError
 from featmesh.geometry.mesh import Mesh
 from featmesh.geometry.template import mirror_index
 from featmesh.progress import track
-from featmesh.views.record import View, read_views
+from featmesh.views.record import View, displayed_size, read_views
 
 from .augment import Scenery, TrainCrop, draw_crop
 from .config import STILL, TrainConfig
@@ -24,6 +25,7 @@ from .correspondence import Sample, sample_of
 from .surface_points import SurfacePoints, surface_points
 
 AZIMUTH_BINS = 24  # views are drawn evenly over them
+MOST_BROKEN = 0.01  # of a views file's photos; with more the file is refused
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,7 @@ def load_data(config: TrainConfig, template: Mesh) -> TrainData:
     for file in config.views:
         views = [v for v in read_views(file) if v.category == config.category and v.R is not None]
         views = [v for v in views if v.K is not None or v.distance is not None]
-        views = [v for v in views if v.image_name not in config.exclude]
-        _check_photos(file, views)
+        views = _with_photos(file, [v for v in views if v.image_name not in config.exclude])
         kept_out = held_out_names(views, config)
         samples = [
             sample_of(v, template, shapes) for v in track(views, len(views), f"views {file}")
@@ -112,14 +113,20 @@ def _shapes(config: TrainConfig, template: Mesh) -> dict[str, np.ndarray]:
     return shapes
 
 
-def _check_photos(file: str, views: Sequence[View]) -> None:
-    broken = [v for v in views if not v.image.is_file()]
-    if len(broken) > 0.01 * len(views):
+def _with_photos(file: str, views: Sequence[View]) -> list[View]:
+    """Return the views whose photos are there and begin as photos do; tell of the others."""
+    opens = {path: displayed_size(path) is not None for path in {v.image for v in views}}
+    bad = [v for v in views if not opens[v.image]]
+    if len(bad) > MOST_BROKEN * len(views):
         raise DatasetError(
             "E_DATA",
-            f"train: expected the photos of {file}, got {len(broken)} of {len(views)} "
-            f"missing, first {broken[0].image}; try: put them beside the views file",
+            f"train: expected the photos of {file}, got {len(bad)} of {len(views)} missing or "
+            f"unreadable, first {bad[0].image}; try: put them beside the views file",
         )
+    if bad:
+        names = ", ".join(sorted({str(v.image_name) for v in bad}))
+        sys.stderr.write(f"views {file}: {len(bad)} of {len(views)} left out, no photo: {names}\n")
+    return [v for v in views if opens[v.image]]
 
 
 def held_out_names(views: Sequence[View], config: TrainConfig) -> set[str]:

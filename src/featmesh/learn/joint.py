@@ -100,6 +100,10 @@ class JointState:
             state.restore(done, own | {f"{FREE}{k}": v for k, v in trunk.items()})
         self.step = step
 
+    def take_over(self, tensors: dict[str, Tensor]) -> None:
+        """Begin with what another run had learnt, as :meth:`tensors` gave it; optimisers anew."""
+        self.restore(0, {k: v for k, v in tensors.items() if "opt" not in k.split(".")})
+
 
 def draw_together(state: JointState, data: Sequence[TrainData], step: int) -> dict[int, Batch]:
     """Return the crops of a step, by category."""

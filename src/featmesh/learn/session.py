@@ -29,6 +29,7 @@ from featmesh.model.backbones import build_backbone
 from featmesh.model.category import CategoryModel
 from featmesh.model.checkpoint import MANIFEST, bundled_models, load, read_model
 from featmesh.model.clutter import cluster
+from featmesh.model.config import ModelConfig
 from featmesh.progress import Meter
 from featmesh.store import RunLock, Steps
 
@@ -105,7 +106,7 @@ def begin(config: TrainConfig) -> TrainState:
 
 def _taken_over(config: TrainConfig, model: CategoryModel) -> TrainState:
     """Return the state that goes on with a trained model's network, texture and clutter."""
-    fits = replace(model.config, deformation=None) == replace(config.model, deformation=None)
+    fits = _network_of(model.config) == _network_of(config.model)
     if not fits or model.category != config.category:
         raise CheckpointError(
             "E_CKPT_CONFIG",
@@ -116,6 +117,11 @@ def _taken_over(config: TrainConfig, model: CategoryModel) -> TrainState:
     state.texture = model.texture.clone()
     state.queue[: len(model.clutter)] = model.clutter
     return state
+
+
+def _network_of(config: ModelConfig) -> ModelConfig:
+    """Return what of a model's configuration cannot change when training goes on."""
+    return replace(config, deformation=None, crop_height=0, crop_width=0)
 
 
 def _template(config: TrainConfig) -> Mesh:

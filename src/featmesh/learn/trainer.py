@@ -257,23 +257,29 @@ def descend(
     """Move what the optimisers hold down the loss of a step, at a share of their peak rates.
 
     Raises:
-        FeatmeshError: E_NONFINITE where the loss is not finite; nothing has been changed then.
+        FeatmeshError: E_NONFINITE where the loss or its gradient is not finite; neither weights nor
+            moments have been changed then.
     """
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise FeatmeshError(
-            "E_NONFINITE",
-            f"train: expected a finite loss, got {value} at step {step}; try: a lower --lr-head",
-        )
+    _expect_finite("loss", loss.detach(), step)
     groups = [g for optimiser in optimisers for g in optimiser.param_groups]
     for group in groups:
         group["lr"] = group["peak"] * rate
     for optimiser in optimisers:
         optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    torch.nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], 2.0)
+    length = torch.nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], 2.0)
+    _expect_finite("gradient", length, step)
     for optimiser in optimisers:
         optimiser.step()
+
+
+def _expect_finite(what: str, value: Tensor, step: int) -> None:
+    if not math.isfinite(float(value)):
+        raise FeatmeshError(
+            "E_NONFINITE",
+            f"train: expected a finite {what}, got {float(value)} at step {step}; "
+            "try: a lower --lr-head",
+        )
 
 
 def remember(state: TrainState, said: StepLoss, batch: Batch) -> float:

@@ -1,0 +1,122 @@
+"""The car from CADs alone, then with a hundred labelled photos, then with all of them.
+
+python benchmarks/car_cads.py --data DIR --run RUN
+
+RUN is train_categories.py's, whose car is gone on with by itself, on the same rendered views, or
+any folder with its RUN/car (template, shapes.safetensors, views) where the bundled car-cad is gone
+on with. With all photos it is the bundled car. Every stage that is done is kept.
+"""
+
+import argparse
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from common import dev_views, figures, predictions
+from output import Table, save, table
+from train_car import WRONG_LABELS, finish
+from train_categories import MILDER, training
+
+from featmesh import load
+from featmesh.draws import generator
+from featmesh.files import read_json
+from featmesh.learn.session import train
+from featmesh.model.checkpoint import bundled_models
+from featmesh.paths import write_whole
+
+PHOTOS = 100
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A leg of the training: most of it on small crops, which cost less than half."""
+
+    name: str
+    crops: int
+    size: tuple[int, int]
+    lr_trunk: float
+    lr_head: float
+    photos: bool = False
+
+
+STAGES = (
+    Stage("small", 60_000, (160, 224), 4e-4, 1.5e-3),
+    Stage("alone", 12_000, (224, 336), 1.5e-4, 5e-4),
+    Stage("photos", 12_000, (224, 336), 1.5e-4, 5e-4, photos=True),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name in ("data", "run"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    start = options.run / "models" / "car-cad"
+    if not start.is_dir():
+        start = bundled_models()["car-cad"]
+    models = {"CADs, in the twelve": start}
+    for stage in STAGES:
+        start = learn(stage, start, options)
+        models[stage.name] = start
+    rows = {
+        "CADs, one of the twelve": models["CADs, in the twelve"],
+        "CADs alone": models["alone"],
+        f"CADs and {PHOTOS} photos": models["photos"],
+        "CADs and all photos, the bundled car": bundled_models()["car"],
+    }
+    views = dev_views(options)
+    told = {name: figures(views, predictions(load(path), views)[0]) for name, path in rows.items()}
+    results = {"stages": {s.name: vars(s) for s in STAGES}, "dev": told}
+    save("car_cads", options, None, results, [shown(told)])
+
+
+def learn(stage: Stage, start: Path, options: argparse.Namespace) -> Path:
+    """Go on with a model; return the one it becomes."""
+    out = options.run / "car" / f"run-{stage.name}"
+    model = out / "models" / "car"
+    if (model / "model.json").is_file():
+        return model
+    height, width = stage.size
+    given = argparse.Namespace(data=options.data, out=options.run, trunk="")
+    config = training("car", given)
+    shape = replace(load(start).config, crop_height=height, crop_width=width, deformation=None)
+    more = (few_photos(options),) if stage.photos else ()
+    own = {"lr_head": stage.lr_head, "lr_trunk": stage.lr_trunk, "samples_per_epoch": stage.crops}
+    config = replace(config, views=(*more, *config.views), out=str(out), start=str(start), **own)
+    config = replace(config, epochs=1, validation_models=0, model=shape, augment=MILDER)
+    finish(train(config))
+    return model
+
+
+def few_photos(options: argparse.Namespace) -> str:
+    """Copy a hundred of the labelled photos, drawn from all; return their views file."""
+    source, folder = options.data / "stanford_cars", options.run / "car" / "photos"
+    told = read_json(source / "train.json")
+    records = told["views"] if isinstance(told, dict) else told
+    records = [r for r in records if r["image"] not in WRONG_LABELS]
+    drawn = generator(options.seed, "photos").permutation(len(records))[:PHOTOS]
+    kept = [records[k] for k in sorted(drawn.tolist())]
+    for record in kept:
+        target = folder / record["image"]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / record["image"], target)
+    path = folder / "views.json"
+    content = {**told, "views": kept} if isinstance(told, dict) else kept
+    write_whole(path, json.dumps(content))
+    return str(path)
+
+
+def shown(told: dict[str, dict[str, Any]]) -> Table:
+    columns = ["learnt from", "photos", "acc@30", "acc@10", "median °", "> 90°"]
+    keys = ("count", "acc_30", "acc_10", "median_deg", "over_90")
+    rows = [[name, *(row[key] for key in keys)] for name, row in told.items()]
+    return table("The car from CADs, Stanford dev; box = whole image, no camera", columns, rows)
+
+
+if __name__ == "__main__":
+    main()
