@@ -189,6 +189,28 @@ def test_without_a_pose_nothing_is_explained():
     assert won.rivals == (("car", 0.0),) and won.margin == order[0][1]
 
 
+def test_one_look_at_the_crop_speaks_for_categories_where_all_can_tell():
+    models = [car_model(), van_model()]
+    posed = [estimate(m, photo_with("car"), BOX, CAMERA) for m in models]
+    (first, gain), (_, less) = ranked(list(zip(models, posed, strict=True)), BOX)
+    assert first == 0
+
+    def looked(*logits):
+        found = [
+            replace(e, maps=replace(e.maps, presence=x)) for e, x in zip(posed, logits, strict=True)
+        ]
+        return ranked(list(zip(models, found, strict=True)), BOX)
+
+    assert looked(2.0, 2.0)[0] == (0, pytest.approx(gain / (1 + math.exp(-2.0))))
+    assert looked(-8.0, 8.0)[0] == (1, pytest.approx(less, rel=1e-3))
+    assert looked(None, 8.0) == looked(-8.0, None) == looked(None, None)
+    # what has no pose does not keep the others from being told apart
+    found = [replace(e, maps=replace(e.maps, presence=-8.0)) for e in posed]
+    none = Estimate("no_object", "bus")
+    tried = [*zip(models, found, strict=True), (car_model(), none)]
+    assert ranked(tried, BOX)[0][1] < 0.001
+
+
 def test_the_public_names_are_these():
     assert featmesh.classify is module.classify
     assert {"Classification", "classify", "load_all"} <= set(featmesh.__all__)

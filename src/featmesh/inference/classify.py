@@ -7,6 +7,7 @@ is given, each model says where it would look, and all look where most is explai
 """
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -107,13 +108,15 @@ def _find(
     """Return the box of the object that explains most of the photo, whichever model draws it."""
     coarse, short = replace(config, locate=replace(config.locate, finer=())), glance_config(config)
     whole = (0.0, 0.0, float(photo.width), float(photo.height))
-    found = []
-    for model in _likely(models, photo, config.locate, clock):
-        box = find_box(model, photo, lens, coarse, clock)
-        seen = _glance(model, photo, lens, box, short, clock)
-        worth = explained(model, seen, whole) if seen.has_pose else 0.0
-        found.append((worth, in_photo(seen.box, photo) or whole))
-    return max(found, key=lambda row: row[0])[1]
+    asked = _likely(models, photo, config.locate, clock)
+    boxes = [find_box(model, photo, lens, coarse, clock) for model in asked]
+    seen = [_glance(m, photo, lens, box, short, clock) for m, box in zip(asked, boxes, strict=True)]
+    worths = [
+        share * explained(model, found, whole) if found.has_pose else 0.0
+        for model, found, share in zip(asked, seen, presences(seen), strict=True)
+    ]
+    best = max(range(len(asked)), key=lambda k: worths[k])
+    return in_photo(seen[best].box, photo) or whole
 
 
 def _likely(
@@ -155,7 +158,8 @@ def ranked(tried: Sequence[tuple[CategoryModel, Estimate]], box: Box) -> list[tu
     """Return the number of each category and its score, best first.
 
     They are compared on the same pixels, those of the box: by confidence where all are calibrated,
-    else by the gain over clutter. Without a pose the score is 0.
+    else by the gain over clutter, times the probability of the category at one look where all can
+    tell it. Without a pose the score is 0.
 
     Args:
         tried: each model and its estimate of one object.
@@ -171,7 +175,21 @@ def ranked(tried: Sequence[tuple[CategoryModel, Estimate]], box: Box) -> list[tu
         return known if known is not None else explained(model, found, box)
 
     scores = [score(model, found) for model, found in tried]
+    if not calibrated:
+        scores = [a * b for a, b in zip(scores, presences([e for _, e in tried]), strict=True)]
     return sorted(enumerate(scores), key=lambda row: -row[1])
+
+
+def presences(found: Sequence[Estimate]) -> list[float]:
+    """Return the probability of each category at one look; 1 of all where one cannot tell.
+
+    What has no pose is not asked, nor counts.
+    """
+    logits = [e.maps.presence if e.has_pose and e.maps is not None else math.inf for e in found]
+    known = [x for x in logits if x is not None]
+    if len(known) < len(logits):
+        return [1.0] * len(logits)
+    return [1 / (1 + math.exp(-x)) for x in known]
 
 
 def with_rivals(

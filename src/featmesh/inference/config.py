@@ -32,6 +32,8 @@ class ScanConfig:
     """poses handed to the refinement"""
     apart: float = 20.0
     """degrees between two starts"""
+    view_worth: float = 0.01
+    """score that a view e times likelier at one look is worth; 0: the look says nothing"""
     seed: int = 0
     """of random starts"""
 
@@ -72,6 +74,8 @@ class RefineConfig:
     box_worth: float = 0.05
     """energy that the overlap of the object's box with the given one is worth, where poses are
     ranked; 0: the box only says where to look"""
+    view_worth: float = 0.01
+    """energy that a view e times likelier at one look is worth, where poses are ranked"""
 
 
 @dataclass(frozen=True)
@@ -241,6 +245,7 @@ def nemo_config() -> EstimateConfig:
         pool=1,
         starts=1,
         apart=0.0,
+        view_worth=0.0,
     )
     return EstimateConfig(
         scan,
@@ -251,5 +256,6 @@ def nemo_config() -> EstimateConfig:
             polish=0,
             proportions=False,
             box_worth=0.0,
+            view_worth=0.0,
         ),
     )

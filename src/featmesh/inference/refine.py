@@ -92,7 +92,7 @@ def render_and_compare(
         c.prior_weight / np.array([c.zoom_prior, *model.config.stretch_prior]) ** 2,
         Schedule(c.optimiser, c.steps, c.drops, c.lr, c.keep, c.polish),
         on_step,
-        bonus=_box_bonus(feature_map, model, crop, c.box_worth),
+        bonus=_bonus(feature_map, model, crop, c),
     )
     n = len(start.R)
     # the priors hold the lens at the assumed one, the shape at the mean
@@ -101,13 +101,18 @@ def render_and_compare(
     return _refined(descent.energy, descent.surface, final)
 
 
-def _box_bonus(
-    cells: FeatureMap, model: CategoryModel, crop: Crop | None, worth: float
+def _bonus(
+    cells: FeatureMap, model: CategoryModel, crop: Crop | None, c: RefineConfig
 ) -> Callable[[State], Float64[np.ndarray, " n"]] | None:
-    if crop is None or not worth:
-        return None
-    fit = box_fit(model.template.vertices.double().numpy(), cells, crop)
-    return lambda state: worth * fit.overlap(*state.where)
+    """Return what speaks for poses beside their energy: the given box, and one look at the crop."""
+    clues: list[Callable[[State], Float64[np.ndarray, " n"]]] = []
+    if crop is not None and c.box_worth:
+        fit = box_fit(model.template.vertices.double().numpy(), cells, crop)
+        clues.append(lambda state: c.box_worth * fit.overlap(*state.where))
+    look = cells.glance
+    if look is not None and c.view_worth:
+        clues.append(lambda state: c.view_worth * look.log_view(torch.from_numpy(state.R)).numpy())
+    return (lambda state: sum(clue(state) for clue in clues)) if clues else None
 
 
 def fit_shape(

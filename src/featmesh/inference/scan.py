@@ -223,13 +223,26 @@ def scan(
         allowed = _allowed(table, cells.camera, config, camera_known)
         if config.start == "given":
             allowed &= _near_view(table, config)
-        chosen = _distinct(np.where(allowed, score, -np.inf), table.R, config)
+        worth = score + _worth_of_views(cells, table, config)
+        chosen = _distinct(np.where(allowed, worth, -np.inf), table.R, config)
     R, t = table.R[chosen], table.t[chosen].copy()
     log_zoom = np.log(table.focal[chosen] / cells.camera.fx)
     if camera_known:  # keep the size in the map: farther by as much as the lens is longer
         t[:, 2] = t[:, 2] / np.exp(log_zoom)
         log_zoom = np.zeros(len(chosen))
     return Starts(R, t, log_zoom, score[chosen])
+
+
+def _worth_of_views(
+    cells: FeatureMap, table: PoseTable, config: ScanConfig
+) -> Float64[np.ndarray, " n"]:
+    """Return what speaks for each pose's view at one look at the crop, at most 0."""
+    if cells.glance is None or not config.view_worth:
+        return np.zeros(len(table.R))
+    # poses of one rotation stand once for each distance and size
+    kinds = len(config.distances) * len(config.scales)
+    views = torch.from_numpy(table.R[: len(table.R) // kinds])
+    return config.view_worth * np.tile(cells.glance.log_view(views).numpy(), kinds)
 
 
 def _allowed(
