@@ -27,6 +27,7 @@ from featmesh.model.checkpoint import bundled_models
 from featmesh.paths import write_whole
 
 PHOTOS = 100
+GLANCE = 1600
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,9 @@ class Stage:
 
 
 STAGES = (
-    Stage("small", 60_000, (160, 224), 4e-4, 1.5e-3),
-    Stage("alone", 12_000, (224, 336), 1.5e-4, 5e-4),
-    Stage("photos", 12_000, (224, 336), 1.5e-4, 5e-4, photos=True),
+    Stage("small", 36_000, (160, 224), 4e-4, 1.5e-3),
+    Stage("alone", 8_000, (224, 336), 1.5e-4, 5e-4),
+    Stage("photos", 8_000, (224, 336), 1.5e-4, 5e-4, photos=True),
 )
 
 
@@ -88,7 +89,9 @@ def learn(stage: Stage, start: Path, options: argparse.Namespace) -> Path:
     more = (few_photos(options),) if stage.photos else ()
     own = {"lr_head": stage.lr_head, "lr_trunk": stage.lr_trunk, "samples_per_epoch": stage.crops}
     config = replace(config, views=(*more, *config.views), out=str(out), start=str(start), **own)
-    config = replace(config, epochs=1, validation_models=0, model=shape, augment=MILDER)
+    config = replace(
+        config, epochs=1, validation_models=0, model=shape, augment=MILDER, glance=GLANCE
+    )
     finish(train(config))
     return model
 

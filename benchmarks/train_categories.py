@@ -10,8 +10,8 @@ the same command goes on.
 
 1. Of each category: template and shape space from its CADs, rendered views.
 2. All of them together, in three legs: trunk, heads and textures (learn/joint.py).
-3. Of each: the confidence, on views of CADs like those learnt from, bare and behind occluders, and
-   on pictures without the object; RUN/models/<category>.
+3. Of each: one look at the whole crop; the confidence, on views of CADs like those learnt from,
+   bare and behind occluders, and on pictures without the object; RUN/models/<category>.
 
 The CADs of views.cad_sources.read_reported_cads and the backgrounds' second half are not used.
 """
@@ -35,6 +35,7 @@ from featmesh.learn.calibration import fit_calibration, outcomes
 from featmesh.learn.config import AugmentConfig, TrainConfig
 from featmesh.learn.correspondence import Sample, sample_of
 from featmesh.learn.data import TrainData, load_data
+from featmesh.learn.glance_training import learn_glance, seen_crops, seen_pictures
 from featmesh.learn.joint import JointConfig, JointState, run_together
 from featmesh.learn.register import stretch_prior
 from featmesh.learn.session import begin, keep_memory, stoppable, write_model
@@ -42,6 +43,7 @@ from featmesh.learn.shape_config import ShapeLearnConfig
 from featmesh.learn.shape_space import REPORT, learn_shape
 from featmesh.learn.trainer import StepReport, TrainState
 from featmesh.model.config import DeformationConfig, ModelConfig
+from featmesh.model.glance import GlanceHead
 from featmesh.model.shape_folder import ShapeSpace
 from featmesh.paths import write_whole
 from featmesh.progress import Meter
@@ -59,6 +61,7 @@ STRETCH = 0.15  # of CADs along each axis, at least: there are few, and objects 
 VARIED = AugmentConfig(occlude=0.35)
 MILDER = AugmentConfig(occlude=0.35, coarse=0.25, coarsest=24.0, context=0.4)
 SAVE_EVERY = 200
+GLANCE, FOREIGN = 2400, 200  # crops of a category for the glance; of it as others' background
 UNSEEN, WITHOUT = 40, 100  # views and pictures that confidence is fitted on
 SYMMETRY = {"bottle": "any", "diningtable": 2}  # turns about the upright axis that look alike
 FOLDERS = {"car": "car-cad"}  # the bundled car is learnt from photos
@@ -181,8 +184,9 @@ def together(options: argparse.Namespace) -> None:
             if not walk(leg, joint, data, learnt, options, lambda: bool(stopped)):
                 raise SystemExit(stopped[0])
             learnt = joint.tensors()
-    for state, samples in zip(states, data, strict=True):
-        finish(state, samples, options)
+    looks = glances(states, data)
+    for state, samples, look_once in zip(states, data, looks, strict=True):
+        finish(state, samples, look_once, options)
 
 
 def walk(
@@ -212,8 +216,20 @@ def walk(
     return done
 
 
-def finish(state: TrainState, data: TrainData, options: argparse.Namespace) -> None:
-    """Write a category's model folder: with its shape space, confidence and card."""
+def glances(states: list[TrainState], data: list[TrainData]) -> list[GlanceHead]:
+    """Return what learns, for each category, to tell it from the others and from bare pictures."""
+    seen, bare = [], []
+    for state, samples in zip(states, data, strict=True):
+        seen.append(seen_crops(state.config, samples, state.backbone, GLANCE))
+        bare.append(seen_pictures(state.config, samples, state.backbone, FOREIGN))
+    others = [own.maps[:FOREIGN] for own in seen]
+    return [learn_glance(own, [*others[:k], *others[k + 1 :], *bare]) for k, own in enumerate(seen)]
+
+
+def finish(
+    state: TrainState, data: TrainData, look_once: GlanceHead, options: argparse.Namespace
+) -> None:
+    """Write a category's model folder: with its shape space, glance, confidence and card."""
     category = state.config.category
     root, name = options.out / category, FOLDERS.get(category, category)
     folder = options.out / "models" / name
@@ -226,6 +242,7 @@ def finish(state: TrainState, data: TrainData, options: argparse.Namespace) -> N
         config=replace(bare.config, deformation=space.deformation.config),
         template=space.template,
         deformation=space.deformation,
+        glance=look_once,
         extra=told(category, options, len(data.groups[0])),
         hash="",
     )

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 import featmesh
 from featmesh.errors import CheckpointError, FeatmeshError
+from featmesh.geometry.camera import Camera
 from featmesh.learn import session
 from featmesh.learn.config import TrainConfig
 from featmesh.learn.data import load_data
@@ -25,6 +26,7 @@ from featmesh.model.config import ModelConfig
 from featmesh.model.efficientnet import EfficientNetLite0
 from featmesh.store import RunLock, Steps
 
+CAMERA = Camera(80.0, 80.0, 32.0, 32.0, 64, 64)
 MODEL = ModelConfig(channels=16, width=16, crop_height=64, crop_width=64, clutter_centres=4)
 
 
@@ -55,6 +57,7 @@ def config_of(stuff, out, **changes):
         anchors_per_view=32,
         clutter_queue=64,
         save_every=2,
+        glance=4,
         threads=1,
         model=MODEL,
     )
@@ -244,6 +247,15 @@ def test_beginning_twice_is_the_same(stuff, tmp_path):
     other = session.begin(config_of(stuff, tmp_path / "run", seed=1)).tensors()
     assert not torch.equal(one["texture"], other["texture"])
     assert not torch.equal(one["net.head.out.weight"], other["net.head.out.weight"])
+
+
+def test_a_model_learns_to_look_once_where_that_is_asked_for(stuff, whole, tmp_path):
+    """The head comes with the model and speaks of every crop; without it none does."""
+    shown = np.full((64, 64, 3), 90, np.uint8), np.ones((64, 64), bool), CAMERA
+    told = load(whole[1] / "models" / "car").extract(*shown).glance
+    assert float(told.azimuth.exp().sum()) == pytest.approx(1.0, abs=1e-3)
+    assert session.train(config_of(stuff, tmp_path / "none", epochs=1, glance=0)) == 0
+    assert load(tmp_path / "none" / "models" / "car").glance is None
 
 
 def test_a_trained_model_is_gone_on_with(stuff, whole, tmp_path):

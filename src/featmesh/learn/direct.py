@@ -26,7 +26,7 @@ from featmesh.geometry.rotations import geodesic_angle
 from featmesh.model.direct import LOSSES, DirectModel, answer, build_direct
 from featmesh.model.direct_config import DirectConfig
 from featmesh.progress import Meter
-from featmesh.store import RunLock, Steps
+from featmesh.store import WAITS, RunLock, Steps
 
 from .config import TrainConfig
 from .correspondence import Sample
@@ -143,7 +143,7 @@ def train_direct(config: TrainConfig, direct: DirectConfig) -> int:
         )
     folder, kind = Path(config.out), config_to_dict(direct)
     with RunLock(folder), deterministic(config.threads), stoppable() as stopped:
-        steps = Steps(folder)
+        steps = Steps(folder, waits=WAITS)
         state = begin(config)
         data = load_data(config, state.template)
         learner = LEARNERS[direct.kind](config, untrained(state, direct), data)

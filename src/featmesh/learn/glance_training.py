@@ -25,7 +25,7 @@ from .config import TrainConfig
 from .data import TrainData
 from .direct_data import drawn_crops
 
-PASSES = 30
+PASSES = 15
 BATCH = 64  # crops of the category in a step, and as many that do not show it
 RATE, DECAY = 3e-3, 0.05
 WIDE = math.radians(10)  # standard deviation of a label over its neighbouring bins
@@ -114,6 +114,19 @@ def learn_glance(
         optimiser.step()
         rates.step()
     return head.requires_grad_(False).eval()
+
+
+def glance_alone(config: TrainConfig, data: TrainData, backbone: Backbone) -> GlanceHead:
+    """Return a head that knows pictures without the object, but no other category.
+
+    Args:
+        config: of the run; ``glance`` crops are drawn.
+        data: samples and pictures.
+        backbone: as it is used, trained.
+    """
+    own = seen_crops(config, data, backbone, config.glance)
+    bare = seen_pictures(config, data, backbone, max(1, config.glance // 2))
+    return learn_glance(own, [bare], config.seed)
 
 
 def view_labels(

@@ -31,13 +31,14 @@ from featmesh.model.checkpoint import MANIFEST, bundled_models, load, read_model
 from featmesh.model.clutter import cluster
 from featmesh.model.config import ModelConfig
 from featmesh.progress import Meter
-from featmesh.store import RunLock, Steps
+from featmesh.store import WAITS, RunLock, Steps
 
 from .calibration import cross_fitted, fit_calibration, outcomes
 from .config import TrainConfig
 from .data import TrainData, draw_batch, load_data
 from .fill_texture import fit_graph_texture, graph_painter
 from .frozen import frozen_draw
+from .glance_training import glance_alone
 from .presets import prepared
 from .shape_config import ShapeLearnConfig
 from .trainer import StepReport, TrainState, run, torch_generator
@@ -60,7 +61,7 @@ def train(config: TrainConfig) -> int:
     folder = Path(config.out)
     with RunLock(folder), deterministic(config.threads), stoppable() as stopped:
         config = prepared(config)
-        steps = Steps(folder)
+        steps = Steps(folder, waits=WAITS)
         state = begin(config)
         data = load_data(config, state.template)
         resume(state, steps)
@@ -210,7 +211,7 @@ def same_run(
 
 
 def write_model(state: TrainState, data: TrainData, folder: Path) -> CategoryModel:
-    """Write the model folder: clutter centres, calibration, and what it was trained on."""
+    """Write the model folder: clutter centres, glance, calibration, what it was trained on."""
     config = state.config
     draw = torch_generator(config.seed, "clutter")
     centres = cluster(state.queue, config.model.clutter_centres, draw)
@@ -241,6 +242,8 @@ def write_model(state: TrainState, data: TrainData, folder: Path) -> CategoryMod
         graph = graph_painter(model, config.seed)
         fit_graph_texture(graph, model.texture)
         model.texture = graph.texture().detach()
+    if config.glance:
+        model.glance = glance_alone(config, data, model.backbone)
     if data.held_out:  # negatives alone say nothing of poses
         known = outcomes(model, data.held_out, data.scenery.pictures, config.seed)
         model.calibration = fit_calibration(known)

@@ -24,7 +24,14 @@ from featmesh.model.category import CategoryModel
 from featmesh.model.checkpoint import load
 from featmesh.model.shape_folder import ShapeSpace
 from featmesh.progress import Meter, track
-from featmesh.store import RunLock, Steps, read_tensors, write_json_atomic, write_tensors_atomic
+from featmesh.store import (
+    WAITS,
+    RunLock,
+    Steps,
+    read_tensors,
+    write_json_atomic,
+    write_tensors_atomic,
+)
 from featmesh.views.cads import read_cad_folder
 
 from .register import Surface, outer_surface, register
@@ -77,7 +84,7 @@ def learn_shape(config: ShapeLearnConfig) -> int:
                 examples.append(example)
         _enough(examples, cads)
         state = ShapeState(config, template, examples)
-        if not _train(state, examples, Steps(folder), stopped):
+        if not _train(state, examples, Steps(folder, waits=WAITS), stopped):
             return stopped[0]
         standardise(state)
         rows = measured(state, examples, dict(cads.meshes))
