@@ -1,4 +1,4 @@
-"""Claims about clues beside the energy, the box and one look: they rank poses, and move none."""
+"""Claims about clues beside the energy, the box and the gist: they rank poses, and move none."""
 
 import math
 from dataclasses import replace
@@ -17,7 +17,7 @@ from featmesh.inference.config import RefineConfig, ScanConfig
 from featmesh.inference.refine import render_and_compare
 from featmesh.inference.scan import Starts, scan
 from featmesh.inference.tables import pose_table
-from featmesh.model.glance import AZIMUTHS, ELEVATIONS, Glance
+from featmesh.model.gist import AZIMUTHS, ELEVATIONS, Gist
 
 PHOTO = Camera(500.0, 500.0, 320.0, 240.0, 640, 480)
 
@@ -92,33 +92,33 @@ def sure_of(azimuth):
     around = torch.full((AZIMUTHS,), -30.0)
     around[int(azimuth % (2 * math.pi) / (2 * math.pi) * AZIMUTHS)] = 30.0
     flat = torch.zeros(ELEVATIONS[2])
-    return Glance(0.0, around.log_softmax(0), flat.log_softmax(0))
+    return Gist(0.0, around.log_softmax(0), flat.log_softmax(0))
 
 
 def test_of_two_poses_that_look_alike_the_likelier_view_wins():
-    # clutter everywhere: only one look at the crop speaks, and a little energy outweighs it
+    # clutter everywhere: only the gist speaks, and a little energy outweighs it
     front, back = look(35, 10, 0, 2.0), look(215, 10, 0, 2.0)
     cells = cells_of(front)
     hidden = replace(cells, clutter=torch.ones_like(cells.clutter))
     R, t, zoom, _ = row(front, back)
     start, still = Starts(R, t, zoom, np.zeros(2)), RefineConfig(steps=0, polish=0)
     for told, wanted in ((35, 0), (215, 1)):
-        said = replace(hidden, glance=sure_of(math.radians(told)))
+        said = replace(hidden, gist=sure_of(math.radians(told)))
         found = render_and_compare(said, car_model(), start, False, still)
         np.testing.assert_allclose(found.R[0], R[wanted])
         deaf = render_and_compare(said, car_model(), start, False, replace(still, view_worth=0.0))
         np.testing.assert_allclose(deaf.R[0], R[0])
-    wrong = replace(cells, glance=sure_of(math.radians(215)))
+    wrong = replace(cells, gist=sure_of(math.radians(215)))
     found = render_and_compare(wrong, car_model(), start, False, still)
     np.testing.assert_allclose(found.R[0], R[0])
 
 
-def test_starts_are_views_that_are_likely_at_one_look():
+def test_starts_are_views_that_are_likely_by_the_gist():
     model, config = car_model(), ScanConfig(azimuths=18, distances=(2.2,), starts=3)
     cells = cells_of(look(40, 10, 0, 2.2))
     hidden = replace(cells, clutter=torch.ones_like(cells.clutter))
     table = pose_table(model, config, 1.0)
-    said = replace(hidden, glance=sure_of(math.radians(205)))
+    said = replace(hidden, gist=sure_of(math.radians(205)))
     starts = scan(said, model, table, config, True)
     azimuth = angles_from_rotation(torch.from_numpy(starts.R[0]))[0]
     assert math.degrees(float(azimuth)) % 360 == pytest.approx(200, abs=11)

@@ -19,6 +19,7 @@ from featmesh.inference.classify import explained, gain_at, ranked, with_rivals
 from featmesh.inference.config import EstimateConfig, LocateConfig, ScanConfig
 from featmesh.inference.result import Estimate
 from featmesh.model.backbones import Backbone
+from featmesh.model.gist import AZIMUTHS, ELEVATIONS, Gist, GistHead
 from featmesh.photo.photo import Photo
 from featmesh.render.rasterize import rasterize
 from featmesh.render.shade import interpolate
@@ -189,26 +190,36 @@ def test_without_a_pose_nothing_is_explained():
     assert won.rivals == (("car", 0.0),) and won.margin == order[0][1]
 
 
-def test_one_look_at_the_crop_speaks_for_categories_where_all_can_tell():
-    models = [car_model(), van_model()]
-    posed = [estimate(m, photo_with("car"), BOX, CAMERA) for m in models]
-    (first, gain), (_, less) = ranked(list(zip(models, posed, strict=True)), BOX)
-    assert first == 0
+class Says(GistHead):
+    """A gist that says the same of every crop, and remembers how large its maps were."""
 
-    def looked(*logits):
-        found = [
-            replace(e, maps=replace(e.maps, presence=x)) for e, x in zip(posed, logits, strict=True)
-        ]
-        return ranked(list(zip(models, found, strict=True)), BOX)
+    def __init__(self, presence):
+        super().__init__(1)
+        self.said, self.seen = presence, []
 
-    assert looked(2.0, 2.0)[0] == (0, pytest.approx(gain / (1 + math.exp(-2.0))))
-    assert looked(-8.0, 8.0)[0] == (1, pytest.approx(less, rel=1e-3))
-    assert looked(None, 8.0) == looked(-8.0, None) == looked(None, None)
-    # what has no pose does not keep the others from being told apart
-    found = [replace(e, maps=replace(e.maps, presence=-8.0)) for e in posed]
-    none = Estimate("no_object", "bus")
-    tried = [*zip(models, found, strict=True), (car_model(), none)]
-    assert ranked(tried, BOX)[0][1] < 0.001
+    def look(self, maps):
+        self.seen.append(tuple(maps[-1].shape[-2:]))
+        flat = torch.zeros(AZIMUTHS), torch.zeros(ELEVATIONS[2])
+        return [Gist(self.said, *flat) for _ in range(len(maps[-1]))]
+
+
+def test_the_gist_of_the_crop_speaks_for_categories_where_all_have_one():
+    plain = classify([car_model(), van_model()], photo_with("car"), BOX)
+    (_, gain), (_, less) = plain.ranked
+
+    def told(car, van):
+        models = [replace(car_model(), gist=car), replace(van_model(), gist=van)]
+        return classify(models, photo_with("car"), BOX)
+
+    both = told(Says(2.0), Says(2.0)).ranked
+    assert both[0] == ("car", pytest.approx(gain / (1 + math.exp(-2.0))))
+    assert told(Says(-8.0), Says(8.0)).ranked[0] == ("van", pytest.approx(less, rel=1e-3))
+    assert told(None, Says(8.0)).ranked == plain.ranked
+    # it was learnt on crops of full size
+    car = Says(0.0)
+    told(car, Says(0.0))
+    sides = car_model().config.crop_height, car_model().config.crop_width
+    assert max(car.seen) == sides  # this trunk keeps every pixel
 
 
 def test_the_public_names_are_these():

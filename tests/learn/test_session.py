@@ -57,7 +57,7 @@ def config_of(stuff, out, **changes):
         anchors_per_view=32,
         clutter_queue=64,
         save_every=2,
-        glance=4,
+        gist=4,
         threads=1,
         model=MODEL,
     )
@@ -252,10 +252,10 @@ def test_beginning_twice_is_the_same(stuff, tmp_path):
 def test_a_model_learns_to_look_once_where_that_is_asked_for(stuff, whole, tmp_path):
     """The head comes with the model and speaks of every crop; without it none does."""
     shown = np.full((64, 64, 3), 90, np.uint8), np.ones((64, 64), bool), CAMERA
-    told = load(whole[1] / "models" / "car").extract(*shown).glance
+    told = load(whole[1] / "models" / "car").extract(*shown).gist
     assert float(told.azimuth.exp().sum()) == pytest.approx(1.0, abs=1e-3)
-    assert session.train(config_of(stuff, tmp_path / "none", epochs=1, glance=0)) == 0
-    assert load(tmp_path / "none" / "models" / "car").glance is None
+    assert session.train(config_of(stuff, tmp_path / "none", epochs=1, gist=0)) == 0
+    assert load(tmp_path / "none" / "models" / "car").gist is None
 
 
 def test_a_trained_model_is_gone_on_with(stuff, whole, tmp_path):

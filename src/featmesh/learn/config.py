@@ -114,8 +114,8 @@ class TrainConfig:
     """model_names kept out for the inner validation"""
     validation_views: int = 120
     """views of them that are measured after each pass"""
-    glance: int = 0
-    """crops from which, at the end, one look at a crop learns to tell presence and view; 0: none"""
+    gist: int = 0
+    """crops from which the gist, presence and view, is learnt at the end; 0: none"""
     save_every: int = 100
     """steps between two checkpoints"""
     seed: int = 0

@@ -38,7 +38,7 @@ from .config import TrainConfig
 from .data import TrainData, draw_batch, load_data
 from .fill_texture import fit_graph_texture, graph_painter
 from .frozen import frozen_draw
-from .glance_training import glance_alone
+from .gist_training import gist_alone
 from .presets import prepared
 from .shape_config import ShapeLearnConfig
 from .trainer import StepReport, TrainState, run, torch_generator
@@ -211,7 +211,7 @@ def same_run(
 
 
 def write_model(state: TrainState, data: TrainData, folder: Path) -> CategoryModel:
-    """Write the model folder: clutter centres, glance, calibration, what it was trained on."""
+    """Write the model folder: clutter centres, gist, calibration, what it was trained on."""
     config = state.config
     draw = torch_generator(config.seed, "clutter")
     centres = cluster(state.queue, config.model.clutter_centres, draw)
@@ -242,8 +242,8 @@ def write_model(state: TrainState, data: TrainData, folder: Path) -> CategoryMod
         graph = graph_painter(model, config.seed)
         fit_graph_texture(graph, model.texture)
         model.texture = graph.texture().detach()
-    if config.glance:
-        model.glance = glance_alone(config, data, model.backbone)
+    if config.gist:
+        model.gist = gist_alone(config, data, model.backbone)
     if data.held_out:  # negatives alone say nothing of poses
         known = outcomes(model, data.held_out, data.scenery.pictures, config.seed)
         model.calibration = fit_calibration(known)

@@ -1,12 +1,12 @@
-"""Claims about learning the look: it finds what maps show, and does not take others for it."""
+"""Claims about learning a gist: it finds what maps show, and does not take others for it."""
 
 import math
 
 import torch
 
 from featmesh.geometry.viewpoint import rotation_from_angles
-from featmesh.learn.glance_training import Seen, learn_glance, view_labels
-from featmesh.model.glance import AZIMUTHS
+from featmesh.learn.gist_training import Seen, learn_gist, view_labels
+from featmesh.model.gist import AZIMUTHS
 
 GREY = 0.3  # of noise
 
@@ -25,7 +25,7 @@ def shown(count, seed, there=True):
 
 
 def test_it_tells_presence_and_view_of_crops_it_has_not_seen():
-    head = learn_glance(shown(320, 0), [shown(200, 1, False).maps, shown(120, 2, False).maps])
+    head = learn_gist(shown(320, 0), [shown(200, 1, False).maps, shown(120, 2, False).maps])
     new, bare = shown(100, 3), shown(100, 4, False)
     there = [g.presence for g in head.look([torch.zeros(100, 0, 8, 12), new.maps.float()])]
     away = [g.presence for g in head.look([torch.zeros(100, 0, 8, 12), bare.maps.float()])]
@@ -39,7 +39,7 @@ def test_it_tells_presence_and_view_of_crops_it_has_not_seen():
 
 def test_the_same_seed_learns_the_same():
     own, others = shown(64, 0), [shown(64, 1, False).maps]
-    one, two, other = (learn_glance(own, others, seed) for seed in (0, 0, 1))
+    one, two, other = (learn_gist(own, others, seed) for seed in (0, 0, 1))
     assert all(v.equal(two.state_dict()[k]) for k, v in one.state_dict().items())
     assert not one.azimuth.weight.equal(other.azimuth.weight)
 

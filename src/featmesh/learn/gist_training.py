@@ -1,7 +1,7 @@
-"""The look at a whole crop is learnt when the network is done: on crops that went through it once.
+"""The gist is learnt when the network is done: on crops that went through its trunk once.
 
 The crops are those of a training step, of which the rotation is known; other objects and bare
-pictures teach what is not the category (:mod:`featmesh.model.glance`; ours).
+pictures teach what is not the category (:mod:`featmesh.model.gist`; ours).
 """
 
 import math
@@ -17,7 +17,7 @@ from torch.nn import functional
 from featmesh.draws import generator
 from featmesh.geometry.viewpoint import angles_from_rotation
 from featmesh.model.backbones import Backbone
-from featmesh.model.glance import AZIMUTHS, ELEVATIONS, GlanceHead, coarsest
+from featmesh.model.gist import AZIMUTHS, ELEVATIONS, GistHead, coarsest
 from featmesh.photo.resize import resize
 from featmesh.progress import track
 
@@ -51,7 +51,7 @@ def seen_crops(config: TrainConfig, data: TrainData, backbone: Backbone, count: 
     backbone.eval()
     maps, R = [], []
     steps = max(1, round(count / config.batch))
-    for step in track(range(steps), steps, f"glance: {config.batch} crops through the trunk"):
+    for step in track(range(steps), steps, f"gist: {config.batch} crops through the trunk"):
         crops = drawn_crops(data, config, step)
         maps.append(coarsest(backbone.maps(crops.pixels)).half())
         R.append(crops.R)
@@ -64,8 +64,8 @@ def seen_pictures(
 ) -> Float[Tensor, "n c h w"]:
     """Return parts of pictures without the object, at the crop's size, as the trunk sees them."""
     size, maps = (config.model.crop_height, config.model.crop_width), []
-    for k in track(range(count), count, "glance: pictures without the object"):
-        rng = generator(config.seed, "glance picture", k)
+    for k in track(range(count), count, "gist: pictures without the object"):
+        rng = generator(config.seed, "gist picture", k)
         picture = data.scenery.pictures[int(rng.integers(len(data.scenery.pictures)))]
         height, width = (
             max(2, round(side * rng.uniform(SMALLEST, 1.0))) for side in picture.shape[:2]
@@ -78,9 +78,7 @@ def seen_pictures(
     return torch.cat(maps)
 
 
-def learn_glance(
-    own: Seen, others: Sequence[Float[Tensor, "_ c h w"]], seed: int = 0
-) -> GlanceHead:
+def learn_gist(own: Seen, others: Sequence[Float[Tensor, "_ c h w"]], seed: int = 0) -> GistHead:
     """Return a head that has learnt from crops with the object, and others without.
 
     Args:
@@ -88,9 +86,9 @@ def learn_glance(
         others: maps of crops of other categories, and of bare pictures.
         seed: of weights and draws.
     """
-    torch.manual_seed(int(generator(seed, "glance").integers(2**31)))
+    torch.manual_seed(int(generator(seed, "gist").integers(2**31)))
     without, count = torch.cat(list(others)), len(own.maps)
-    head = GlanceHead(own.maps.shape[1])
+    head = GistHead(own.maps.shape[1])
     head.mean = own.maps.float().mean((0, 2, 3))
     head.spread = own.maps.float().std((0, 2, 3)) + 1e-4
     around, up = view_labels(own.R)
@@ -99,8 +97,8 @@ def learn_glance(
     steps = max(1, PASSES * count // size)
     rates = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, max(2, steps))
     head.train()
-    for step in track(range(steps), steps, "glance"):
-        rng = generator(seed, "glance step", step)
+    for step in track(range(steps), steps, "gist"):
+        rng = generator(seed, "gist step", step)
         chosen = torch.from_numpy(rng.permutation(count)[:size])
         foreign = torch.from_numpy(rng.integers(len(without), size=size))
         seen = torch.cat([own.maps[chosen], without[foreign]]).float()
@@ -116,17 +114,17 @@ def learn_glance(
     return head.requires_grad_(False).eval()
 
 
-def glance_alone(config: TrainConfig, data: TrainData, backbone: Backbone) -> GlanceHead:
+def gist_alone(config: TrainConfig, data: TrainData, backbone: Backbone) -> GistHead:
     """Return a head that knows pictures without the object, but no other category.
 
     Args:
-        config: of the run; ``glance`` crops are drawn.
+        config: of the run; ``gist`` crops are drawn.
         data: samples and pictures.
         backbone: as it is used, trained.
     """
-    own = seen_crops(config, data, backbone, config.glance)
-    bare = seen_pictures(config, data, backbone, max(1, config.glance // 2))
-    return learn_glance(own, [bare], config.seed)
+    own = seen_crops(config, data, backbone, config.gist)
+    bare = seen_pictures(config, data, backbone, max(1, config.gist // 2))
+    return learn_gist(own, [bare], config.seed)
 
 
 def view_labels(

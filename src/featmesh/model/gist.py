@@ -1,8 +1,8 @@
-"""What a whole crop says at one look: is the category in it, and from which side (ours).
+"""The gist of a crop: is the category in it, and seen from which side (ours).
 
 Features tell surface points apart by what is around them; whether an object is seen from its front
-or its back shows better from farther away. The look only ranks poses and categories: where an
-object lies, render-and-compare says. It reads the trunk's two coarsest maps, which are there.
+or its back shows better from farther away. The gist only ranks poses and categories: where an
+object lies, render-and-compare says. It is read off the trunk's two coarsest maps, which are there.
 """
 
 import math
@@ -21,12 +21,12 @@ ELEVATIONS = (-25.0, 85.0, 12)  # centres of the first and the last bin, degrees
 LEVELS = 2  # coarsest maps that are read
 WIDTH = 64
 PLACES = (4, 6)  # rows and columns that keep what is seen where apart
-DOUBT = 0.05  # probability that the look is wrong, and any view as likely
+DOUBT = 0.05  # probability that it is wrong, and any view as likely
 
 
 @dataclass(frozen=True)
-class Glance:
-    """What one look says of a crop.
+class Gist:
+    """What the whole of a crop says.
 
     Attributes:
         presence: logit of the category being there, against other objects and bare scenes.
@@ -66,7 +66,7 @@ def _between(values: Float[Tensor, " k"], place: Float[Tensor, " n"]) -> Float[T
     return values[low] * (1 - share) + values[low + 1] * share
 
 
-class GlanceHead(nn.Module):
+class GistHead(nn.Module):
     """The trunk's coarsest maps -> presence, azimuth and elevation.
 
     Args:
@@ -98,38 +98,38 @@ class GlanceHead(nn.Module):
         return self.presence(whole)[:, 0], self.azimuth(placed), self.elevation(placed)
 
     @torch.no_grad()
-    def look(self, maps: list[Tensor]) -> list[Glance]:
+    def look(self, maps: list[Tensor]) -> list[Gist]:
         """Return what is said of each picture whose maps the trunk gave."""
         if self.training:
             self.eval()
         presence, azimuth, elevation = self(coarsest(maps))
         rows = zip(presence, azimuth.log_softmax(1), elevation.log_softmax(1), strict=True)
-        return [Glance(float(p), a, e) for p, a, e in rows]
+        return [Gist(float(p), a, e) for p, a, e in rows]
 
 
 def coarsest(maps: list[Tensor]) -> Float[Tensor, "b c h w"]:
     """Return the maps that are looked at, joined at the coarsest one's cells."""
-    size = maps[-1].shape[-2:]
+    size = (maps[-1].shape[-2], maps[-1].shape[-1])
     finer = [functional.adaptive_avg_pool2d(level, size) for level in maps[-LEVELS:-1]]
     return torch.cat([maps[-1], *finer], 1)
 
 
-def glance_of(tensors: dict[str, Tensor]) -> GlanceHead | None:
-    """Return the head that a model folder's tensors hold, ``glance.*``; None where there is none.
+def gist_of(tensors: dict[str, Tensor]) -> GistHead | None:
+    """Return the head that a model folder's tensors hold, ``gist.*``; None where there is none.
 
     Raises:
         CheckpointError: E_CKPT_CONFIG for tensors that do not fit it.
     """
-    own = {k[7:]: v.float() for k, v in tensors.items() if k.startswith("glance.")}
+    own = {k[5:]: v.float() for k, v in tensors.items() if k.startswith("gist.")}
     if not own:
         return None
     try:
-        head = GlanceHead(len(own["mean"]))
+        head = GistHead(len(own["mean"]))
         head.load_state_dict(own)
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(
             "E_CKPT_CONFIG",
-            "load(): expected the tensors of a glance, got "
+            "load(): expected the tensors of a gist, got "
             f"{str(error).splitlines()[-1].strip()}; try: fetch the model folder again",
         ) from error
     return head.requires_grad_(False).eval()

@@ -1,4 +1,4 @@
-"""Claims about the look at a whole crop: it ranks views, and comes back with its model."""
+"""Claims about the gist of a crop: it ranks views, and comes back with its model."""
 
 import math
 
@@ -8,7 +8,7 @@ from fixtures import look
 
 from featmesh.errors import CheckpointError
 from featmesh.geometry.viewpoint import rotation_from_angles
-from featmesh.model.glance import AZIMUTHS, DOUBT, ELEVATIONS, Glance, GlanceHead, glance_of
+from featmesh.model.gist import AZIMUTHS, DOUBT, ELEVATIONS, Gist, GistHead, gist_of
 
 
 def certain(azimuth_deg, elevation_deg):
@@ -16,7 +16,7 @@ def certain(azimuth_deg, elevation_deg):
     around, up = torch.full((AZIMUTHS,), -30.0), torch.full((ELEVATIONS[2],), -30.0)
     around[int(azimuth_deg / (360 / AZIMUTHS))] = 30.0
     up[round((elevation_deg - ELEVATIONS[0]) / 10)] = 30.0
-    return Glance(0.0, around.log_softmax(0), up.log_softmax(0))
+    return Gist(0.0, around.log_softmax(0), up.log_softmax(0))
 
 
 def rotation(azimuth, elevation, theta=0.0):
@@ -61,7 +61,7 @@ def test_elevations_beyond_the_bins_are_those_of_the_last():
 
 def test_it_reads_the_coarsest_maps_of_each_picture():
     torch.manual_seed(0)
-    head = GlanceHead(12)
+    head = GistHead(12)
     maps = [torch.randn(3, c, 32 // s, 48 // s) for c, s in ((4, 1), (5, 2), (7, 4))]
     told = head.look(maps)
     again = head.look([torch.full_like(maps[0], math.nan), maps[1], maps[2]])
@@ -73,10 +73,10 @@ def test_it_reads_the_coarsest_maps_of_each_picture():
 
 
 def test_a_folder_without_one_has_none_and_a_broken_one_is_refused():
-    assert glance_of({"texture": torch.zeros(3)}) is None
-    state = {f"glance.{k}": v for k, v in GlanceHead(12).state_dict().items()}
-    assert glance_of(state) is not None
-    for bad in ({**state, "glance.enter.weight": torch.zeros(3)}, {"glance.mean": torch.zeros(12)}):
-        with pytest.raises(CheckpointError, match="the tensors of a glance") as got:
-            glance_of(bad)
+    assert gist_of({"texture": torch.zeros(3)}) is None
+    state = {f"gist.{k}": v for k, v in GistHead(12).state_dict().items()}
+    assert gist_of(state) is not None
+    for bad in ({**state, "gist.enter.weight": torch.zeros(3)}, {"gist.mean": torch.zeros(12)}):
+        with pytest.raises(CheckpointError, match="the tensors of a gist") as got:
+            gist_of(bad)
         assert got.value.code == "E_CKPT_CONFIG"
