@@ -12,7 +12,7 @@ import shutil
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ __all__ = [
 
 KEEP_STEPS = 2
 STEP_SCHEMA = 1
+WAITS = (5.0, 30.0, 120.0)  # seconds that a training waits for room on a full disk
 ABANDONED = 86_400.0  # seconds after which a temporary file of another host is taken for left over
 
 
@@ -63,12 +64,18 @@ class Steps:
 
     Attributes:
         folder: the run folder.
-        report: told which states were skipped and why; default: a RuntimeWarning.
+        report: told which states were skipped and why, and of waiting; default: a RuntimeWarning.
+        waits: seconds to wait, one after the other, for room on a full disk.
     """
 
-    def __init__(self, run_folder: str | Path, report: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        run_folder: str | Path,
+        report: Callable[[str], None] | None = None,
+        waits: Sequence[float] = (),
+    ) -> None:
         self.folder = Path(run_folder)
-        self.report = report or _warn
+        self.report, self.waits = report or _warn, waits
         self._skipped: set[Path] = set()
 
     def save(self, step: int, tensors: dict[str, Tensor], meta: dict[str, Any]) -> Path:
@@ -93,12 +100,16 @@ class Steps:
         digest = hashlib.sha256(data).hexdigest()
         state = {"schema": STEP_SCHEMA, "step": step, "sha256": digest, "meta": meta}
         text = json_bytes({**state, "check": _check(state)})
-        with explained(target, len(data) + len(text)):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            sweep(self.folder)
-            self._place(target, {"tensors.safetensors": data, "state.json": text})
-        self._prune()
-        return target
+        content = {"tensors.safetensors": data, "state.json": text}
+        for wait in self.waits:
+            try:
+                return self._write(target, content)
+            except FeatmeshError as error:
+                if error.code != "E_DISK_FULL":
+                    raise
+                self.report(f"{error}; tried again in {wait:g} s")
+                time.sleep(wait)
+        return self._write(target, content)
 
     def latest(
         self, device: str | torch.device = "cpu"
@@ -132,6 +143,14 @@ class Steps:
             if match:
                 found.append((int(match[2]), match[1] is None, path))
         return [(step, path) for step, _, path in sorted(found, reverse=True)]
+
+    def _write(self, target: Path, content: dict[str, bytes]) -> Path:
+        with explained(target, sum(map(len, content.values()))):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            sweep(self.folder)
+            self._place(target, content)
+        self._prune()
+        return target
 
     def _place(self, target: Path, content: dict[str, bytes]) -> None:
         temp, aside = self.folder / temp_name(), self.folder / f".replaced-{target.name}"
