@@ -26,6 +26,10 @@ from .result_files import Found, with_files, write
 
 NO_SHAPES = "the model has no shape space: segmented with its mean shape"
 NO_LABELS = "the model has no part labels: no parts; try: --labels FILE"
+RESERVED = {  # names that Windows gives to devices, whatever follows a dot
+    *("con", "prn", "aux", "nul"),
+    *(f"{device}{k}" for device in ("com", "lpt") for k in range(1, 10)),
+}
 log = logging.getLogger(__name__)
 
 
@@ -153,6 +157,8 @@ def folders(paths: Sequence[Path], out: Path) -> list[Path]:
     chosen = []
     for path in paths:
         stem = path.stem.strip(". ") or "photo"  # never the folder above
+        if stem.partition(".")[0].strip().casefold() in RESERVED:
+            stem = f"photo-{stem}"
         names = (stem if k == 1 else f"{stem}-{k}" for k in range(1, len(paths) + 2))
         name = next(n for n in names if n.casefold() not in taken)
         taken.add(name.casefold())

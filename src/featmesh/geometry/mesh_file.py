@@ -51,6 +51,7 @@ def parse_mesh_file(path: Path) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarra
     if path.stat().st_size > FILE_LIMIT:
         got = f"{path.stat().st_size} in {path.name}"
         raise _bad("E_IO", f"at most {FILE_LIMIT} bytes", got, "simplify the mesh")
+    data = b""
     try:
         data = MESH_KINDS[kind](path.read_bytes(), path.name)
         vertices, faces = _parsed(data, kind)
@@ -62,7 +63,8 @@ def parse_mesh_file(path: Path) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarra
         index = any(words in str(error) for words in ("face index", "out of bounds"))
         code = "E_MESH_INDEX" if index else "E_MESH_EMPTY"
         said = " ".join(str(error).split())[:200]
-        got = f"{path.name} ({type(error).__name__}: {said})"
+        where = _faulty_line(data, kind) if index else ""
+        got = f"{path.name}{where} ({type(error).__name__}: {said})"
         raise _bad(code, "a mesh", got, "export it again as OBJ or PLY") from error
     return (vertices @ _OBJECT_FROM_GLTF.T if kind == ".glb" else vertices), faces
 
@@ -75,6 +77,39 @@ def _parsed(data: bytes, kind: str) -> tuple[np.ndarray, np.ndarray]:
     )
     vertices = np.asarray(loaded.vertices).astype(np.float64).reshape(-1, 3)
     return vertices, np.asarray(loaded.faces).astype(np.int64).reshape(-1, 3)
+
+
+def _faulty_line(data: bytes, kind: str) -> str:
+    """Return in words where an OBJ or OFF file first names no vertex; nothing if it cannot say."""
+    lines = data.decode("utf-8", "replace").splitlines()
+    split = ((number, line.partition("#")[0].split()) for number, line in enumerate(lines, 1))
+    rows = [(number, words) for number, words in split if words]
+    find = {".obj": _faulty_in_obj, ".off": _faulty_in_off}.get(kind)
+    try:
+        number = find(rows) if find else None
+    except (ValueError, IndexError):  # no numbers where they should be
+        number = None
+    return f" line {number}" if number else ""
+
+
+def _faulty_in_obj(rows: list[tuple[int, list[str]]]) -> int | None:
+    total, seen = sum(words[0] == "v" for _, words in rows), 0
+    for number, words in rows:
+        seen += words[0] == "v"
+        if words[0] == "f":
+            index = [int(word.partition("/")[0]) for word in words[1:]]
+            if any(not -seen <= i <= total for i in index):
+                return number
+    return None
+
+
+def _faulty_in_off(rows: list[tuple[int, list[str]]]) -> int | None:
+    start = next(k for k, (_, words) in enumerate(rows) if len(words) > 1)
+    total = int(rows[start][1][-3])
+    for number, words in rows[start + 1 + total :]:
+        if any(not 0 <= int(i) < total for i in words[1 : 1 + int(words[0])]):
+            return number
+    return None
 
 
 def _utf8(data: bytes) -> bytes:

@@ -167,7 +167,12 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
     if info.file_size > MEMBER_LIMIT:
         got = f"{info.file_size} bytes in {name}"
         raise bad("E_IO", f"at most {MEMBER_LIMIT} bytes a file", got, "split the model")
-    return archive.read(info)
+    try:
+        with archive.open(info) as member:  # archive.read() unpacks more than the size stated
+            return member.read(info.file_size)
+    except Exception as error:  # decoders of damaged archives raise anything
+        got = f"{type(error).__name__}: {error}"
+        raise bad("E_IO", f"{name} as it was packed", got, "install the catalogue again") from error
 
 
 def _parse_off(text: str, who: str) -> tuple[np.ndarray, np.ndarray]:

@@ -80,7 +80,8 @@ def read_annotations(path: Path) -> list[dict[str, Any]]:
             member = archive.getinfo("annotations.npy")
             if member.file_size > MOST:
                 raise ValueError(f"{member.file_size} bytes")
-            stream = io.BytesIO(archive.read(member))
+            with archive.open(member) as packed:  # archive.read() unpacks more than is stated
+                stream = io.BytesIO(packed.read(member.file_size))
         version = np.lib.format.read_magic(stream)
         header = np.lib.format.read_array_header_1_0
         shape, _, dtype = (header if version == (1, 0) else np.lib.format.read_array_header_2_0)(
