@@ -27,7 +27,7 @@ from featmesh.model.checkpoint import bundled_models
 from featmesh.paths import write_whole
 
 PHOTOS = 100
-GLANCE = 1600
+GIST = 1600
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,7 @@ def learn(stage: Stage, start: Path, options: argparse.Namespace) -> Path:
     more = (few_photos(options),) if stage.photos else ()
     own = {"lr_head": stage.lr_head, "lr_trunk": stage.lr_trunk, "samples_per_epoch": stage.crops}
     config = replace(config, views=(*more, *config.views), out=str(out), start=str(start), **own)
-    config = replace(
-        config, epochs=1, validation_models=0, model=shape, augment=MILDER, glance=GLANCE
-    )
+    config = replace(config, epochs=1, validation_models=0, model=shape, augment=MILDER, gist=GIST)
     finish(train(config))
     return model
 

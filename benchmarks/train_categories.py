@@ -35,7 +35,7 @@ from featmesh.learn.calibration import fit_calibration, outcomes
 from featmesh.learn.config import AugmentConfig, TrainConfig
 from featmesh.learn.correspondence import Sample, sample_of
 from featmesh.learn.data import TrainData, load_data
-from featmesh.learn.glance_training import learn_glance, seen_crops, seen_pictures
+from featmesh.learn.gist_training import learn_gist, seen_crops, seen_pictures
 from featmesh.learn.joint import JointConfig, JointState, run_together
 from featmesh.learn.register import stretch_prior
 from featmesh.learn.session import begin, keep_memory, stoppable, write_model
@@ -43,7 +43,7 @@ from featmesh.learn.shape_config import ShapeLearnConfig
 from featmesh.learn.shape_space import REPORT, learn_shape
 from featmesh.learn.trainer import StepReport, TrainState
 from featmesh.model.config import DeformationConfig, ModelConfig
-from featmesh.model.glance import GlanceHead
+from featmesh.model.gist import GistHead
 from featmesh.model.shape_folder import ShapeSpace
 from featmesh.paths import write_whole
 from featmesh.progress import Meter
@@ -61,7 +61,7 @@ STRETCH = 0.15  # of CADs along each axis, at least: there are few, and objects 
 VARIED = AugmentConfig(occlude=0.35)
 MILDER = AugmentConfig(occlude=0.35, coarse=0.25, coarsest=24.0, context=0.4)
 SAVE_EVERY = 200
-GLANCE, FOREIGN = 2400, 200  # crops of a category for the glance; of it as others' background
+GIST, FOREIGN = 2400, 200  # crops of a category for the gist; of it as others' background
 UNSEEN, WITHOUT = 40, 100  # views and pictures that confidence is fitted on
 SYMMETRY = {"bottle": "any", "diningtable": 2}  # turns about the upright axis that look alike
 FOLDERS = {"car": "car-cad"}  # the bundled car is learnt from photos
@@ -184,7 +184,7 @@ def together(options: argparse.Namespace) -> None:
             if not walk(leg, joint, data, learnt, options, lambda: bool(stopped)):
                 raise SystemExit(stopped[0])
             learnt = joint.tensors()
-    looks = glances(states, data)
+    looks = gists(states, data)
     for state, samples, look_once in zip(states, data, looks, strict=True):
         finish(state, samples, look_once, options)
 
@@ -216,20 +216,20 @@ def walk(
     return done
 
 
-def glances(states: list[TrainState], data: list[TrainData]) -> list[GlanceHead]:
+def gists(states: list[TrainState], data: list[TrainData]) -> list[GistHead]:
     """Return what learns, for each category, to tell it from the others and from bare pictures."""
     seen, bare = [], []
     for state, samples in zip(states, data, strict=True):
-        seen.append(seen_crops(state.config, samples, state.backbone, GLANCE))
+        seen.append(seen_crops(state.config, samples, state.backbone, GIST))
         bare.append(seen_pictures(state.config, samples, state.backbone, FOREIGN))
     others = [own.maps[:FOREIGN] for own in seen]
-    return [learn_glance(own, [*others[:k], *others[k + 1 :], *bare]) for k, own in enumerate(seen)]
+    return [learn_gist(own, [*others[:k], *others[k + 1 :], *bare]) for k, own in enumerate(seen)]
 
 
 def finish(
-    state: TrainState, data: TrainData, look_once: GlanceHead, options: argparse.Namespace
+    state: TrainState, data: TrainData, look_once: GistHead, options: argparse.Namespace
 ) -> None:
-    """Write a category's model folder: with its shape space, glance, confidence and card."""
+    """Write a category's model folder: with its shape space, gist, confidence and card."""
     category = state.config.category
     root, name = options.out / category, FOLDERS.get(category, category)
     folder = options.out / "models" / name
@@ -242,7 +242,7 @@ def finish(
         config=replace(bare.config, deformation=space.deformation.config),
         template=space.template,
         deformation=space.deformation,
-        glance=look_once,
+        gist=look_once,
         extra=told(category, options, len(data.groups[0])),
         hash="",
     )

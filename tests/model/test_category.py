@@ -28,7 +28,7 @@ from featmesh.model.category import CategoryModel
 from featmesh.model.checkpoint import load, load_all, read_model
 from featmesh.model.config import DeformationConfig, ModelConfig
 from featmesh.model.deformation import build_deformation
-from featmesh.model.glance import LEVELS, GlanceHead
+from featmesh.model.gist import LEVELS, GistHead
 from featmesh.render.rasterize import rasterize
 
 SMALL = ModelConfig(channels=16, width=16, crop_height=64, crop_width=96, clutter_centres=4)
@@ -222,16 +222,16 @@ def test_a_graph_network_that_paints_is_saved_with_its_brush(untrained, tmp_path
 def test_a_look_at_the_crop_is_saved_with_its_model(untrained, tmp_path):
     torch.manual_seed(0)
     levels = untrained.backbone.trunk.channels[-LEVELS:]
-    said = replace(untrained, glance=GlanceHead(sum(levels)).eval())
+    said = replace(untrained, gist=GistHead(sum(levels)).eval())
     said.save(str(tmp_path / "models" / "car"))
     again = load(tmp_path / "models" / "car")
     shown = (*pixels(), CAMERA)
-    first, second = (m.extract_all([shown, shown])[1].glance for m in (said, again))
+    first, second = (m.extract_all([shown, shown])[1].gist for m in (said, again))
     assert first.presence == pytest.approx(second.presence, abs=0.02)
     torch.testing.assert_close(first.azimuth, second.azimuth, atol=0.05, rtol=0)
-    assert untrained.extract(*shown).glance is None
+    assert untrained.extract(*shown).gist is None
     untrained.save(str(tmp_path / "models" / "car"))
-    assert load(tmp_path / "models" / "car").glance is None
+    assert load(tmp_path / "models" / "car").gist is None
     assert again.hash != load(tmp_path / "models" / "car").hash
 
 

@@ -23,7 +23,7 @@ def _train() -> TrainConfig:
         category="",
         epochs=10,
         samples_per_epoch=1000,
-        glance=800,
+        gist=800,
         freeze_blocks=5,
         validation_models=0,
         validation_views=60,

@@ -2,8 +2,9 @@
 
 Every model takes a short look at the same crop; models of one trunk put it through the trunk once.
 A drawing explains a pixel by how much more the object resembles it than clutter does, and what is
-drawn nowhere explains nothing (spec 2.10, 2.11: class = the model that explains best). Where no box
-is given, each model says where it would look, and all look where most is explained (ours).
+drawn nowhere explains nothing (spec 2.10, 2.11: class = the model that explains best); where all
+models know the gist of their category, it counts as well. Where no box is given, each model says
+where it would look, and all look where most is explained (ours).
 """
 
 import hashlib
@@ -17,13 +18,14 @@ from torch import Tensor, nn
 
 from featmesh.errors import InputError
 from featmesh.geometry.camera import Camera
-from featmesh.geometry.crop import Box, check_box
+from featmesh.geometry.crop import Box, Crop, check_box
 from featmesh.model.backbones import Backbone
 from featmesh.model.category import CategoryModel
 from featmesh.photo.photo import Photo
+from featmesh.photo.resize import resample
 from featmesh.stopwatch import Stopwatch
 
-from .config import EstimateConfig, LocateConfig, glance_config
+from .config import EstimateConfig, LocateConfig, crop_size, glance_config
 from .describe import Lens, describe
 from .estimator import Task, estimate, find_box, in_photo, lens_of, look
 from .locate import locate
@@ -89,7 +91,7 @@ def classify(
     place = check_box(box, photo.height, photo.width)[0]
     short = glance_config(config)
     tried = [(m, _glance(m, photo, lens, place, short, clock)) for m in asked]
-    order = ranked(tried, place)
+    order = ranked(tried, place, presences(asked, photo, lens, place, config))
     first = order[0][0]
     full = estimate(asked[first], photo, box, camera, task, config)
     seconds = {"classify": sum(clock.seconds.values()), **full.seconds}
@@ -111,12 +113,12 @@ def _find(
     asked = _likely(models, photo, config.locate, clock)
     boxes = [find_box(model, photo, lens, coarse, clock) for model in asked]
     seen = [_glance(m, photo, lens, box, short, clock) for m, box in zip(asked, boxes, strict=True)]
+    found = [in_photo(e.box, photo) or whole for e in seen]
     worths = [
-        share * explained(model, found, whole) if found.has_pose else 0.0
-        for model, found, share in zip(asked, seen, presences(seen), strict=True)
+        explained(m, e, whole) * presences([m], photo, lens, b, config)[0] if e.has_pose else 0.0
+        for m, e, b in zip(asked, seen, found, strict=True)
     ]
-    best = max(range(len(asked)), key=lambda k: worths[k])
-    return in_photo(seen[best].box, photo) or whole
+    return found[max(range(len(asked)), key=lambda k: worths[k])]
 
 
 def _likely(
@@ -154,16 +156,18 @@ def require_models(models: Sequence[CategoryModel], who: str) -> None:
         )
 
 
-def ranked(tried: Sequence[tuple[CategoryModel, Estimate]], box: Box) -> list[tuple[int, float]]:
+def ranked(
+    tried: Sequence[tuple[CategoryModel, Estimate]], box: Box, odds: Sequence[float] | None = None
+) -> list[tuple[int, float]]:
     """Return the number of each category and its score, best first.
 
     They are compared on the same pixels, those of the box: by confidence where all are calibrated,
-    else by the gain over clutter, times the probability of the category at one look where all can
-    tell it. Without a pose the score is 0.
+    else by the gain over clutter. Without a pose the score is 0.
 
     Args:
         tried: each model and its estimate of one object.
         box: of the object, inside the photo.
+        odds: by which each score is multiplied; from :func:`presences`.
     """
     sure = [e.confidence for _, e in tried if e.has_pose]
     calibrated = all(c is not None for c in sure)
@@ -174,22 +178,23 @@ def ranked(tried: Sequence[tuple[CategoryModel, Estimate]], box: Box) -> list[tu
         known = found.confidence if calibrated else None
         return known if known is not None else explained(model, found, box)
 
-    scores = [score(model, found) for model, found in tried]
-    if not calibrated:
-        scores = [a * b for a, b in zip(scores, presences([e for _, e in tried]), strict=True)]
+    likely = odds or [1.0] * len(tried)
+    scores = [p * score(*asked) for p, asked in zip(likely, tried, strict=True)]
     return sorted(enumerate(scores), key=lambda row: -row[1])
 
 
-def presences(found: Sequence[Estimate]) -> list[float]:
-    """Return the probability of each category at one look; 1 of all where one cannot tell.
-
-    What has no pose is not asked, nor counts.
-    """
-    logits = [e.maps.presence if e.has_pose and e.maps is not None else math.inf for e in found]
-    known = [x for x in logits if x is not None]
-    if len(known) < len(logits):
-        return [1.0] * len(logits)
-    return [1 / (1 + math.exp(-x)) for x in known]
+def presences(
+    models: Sequence[CategoryModel], photo: Photo, lens: Lens, box: Box, config: EstimateConfig
+) -> list[float]:
+    """Return the probability of each category by the gist of a box; 1 of all where one has none."""
+    if any(model.gist is None for model in models):
+        return [1.0] * len(models)
+    told = []
+    for model in models:
+        crop = Crop.from_box(lens.camera, box, crop_size(model.config, config.crop))
+        cells = model.extract(*resample(photo, crop), crop.camera)
+        told.append(1 / (1 + math.exp(-cells.gist.presence)) if cells.gist else 1.0)
+    return told
 
 
 def with_rivals(

@@ -33,7 +33,7 @@ class ScanConfig:
     apart: float = 20.0
     """degrees between two starts"""
     view_worth: float = 0.01
-    """score that a view e times likelier at one look is worth; 0: the look says nothing"""
+    """score that a view e times likelier by the crop's gist is worth; 0: it is not asked"""
     seed: int = 0
     """of random starts"""
 
@@ -75,7 +75,7 @@ class RefineConfig:
     """energy that the overlap of the object's box with the given one is worth, where poses are
     ranked; 0: the box only says where to look"""
     view_worth: float = 0.01
-    """energy that a view e times likelier at one look is worth, where poses are ranked"""
+    """energy that a view e times likelier by the crop's gist is worth, where poses are ranked"""
 
 
 @dataclass(frozen=True)
@@ -212,9 +212,10 @@ class EstimateConfig:
 
 
 def glance_config(config: EstimateConfig) -> EstimateConfig:
-    """Return the settings of a first, short look at a box."""
-    scan = replace(config.scan, starts=config.locate.glance_starts)
-    refine = replace(guessed(config).refine, steps=config.locate.glance_steps, polish=0)
+    """Return the settings of a first, short look at a box; a gist is of crops of full size."""
+    scan = replace(config.scan, starts=config.locate.glance_starts, view_worth=0.0)
+    steps = config.locate.glance_steps
+    refine = replace(guessed(config).refine, steps=steps, polish=0, view_worth=0.0)
     return replace(config, scan=scan, refine=refine, crop=config.locate.glance_crop)
 
 

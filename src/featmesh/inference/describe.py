@@ -116,7 +116,6 @@ def describe(
             trial.crop,
             trial.pixels,
             trial.cells.trunk,
-            None if trial.cells.glance is None else trial.cells.glance.presence,
         ),
         shape=_shape(model, trial, unit),
     )

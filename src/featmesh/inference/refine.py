@@ -109,9 +109,9 @@ def _bonus(
     if crop is not None and c.box_worth:
         fit = box_fit(model.template.vertices.double().numpy(), cells, crop)
         clues.append(lambda state: c.box_worth * fit.overlap(*state.where))
-    look = cells.glance
-    if look is not None and c.view_worth:
-        clues.append(lambda state: c.view_worth * look.log_view(torch.from_numpy(state.R)).numpy())
+    gist = cells.gist
+    if gist is not None and c.view_worth:
+        clues.append(lambda state: c.view_worth * gist.log_view(torch.from_numpy(state.R)).numpy())
     return (lambda state: sum(clue(state) for clue in clues)) if clues else None
 
 

@@ -51,7 +51,6 @@ class Maps:
         crop: where the crop lies in the photo.
         pixels: the crop, RGB.
         trunk: the trunk's maps of these pixels, for other heads; nothing where they were not kept.
-        presence: logit, at one look, of the category being there; None of a model that cannot tell.
     """
 
     features: Float[np.ndarray, "h w c"]
@@ -59,7 +58,6 @@ class Maps:
     crop: Crop
     pixels: UInt8[np.ndarray, "y x 3"]
     trunk: tuple[Tensor, ...] = ()
-    presence: float | None = None
 
 
 @dataclass(frozen=True)

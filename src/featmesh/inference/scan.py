@@ -237,12 +237,12 @@ def _worth_of_views(
     cells: FeatureMap, table: PoseTable, config: ScanConfig
 ) -> Float64[np.ndarray, " n"]:
     """Return what speaks for each pose's view at one look at the crop, at most 0."""
-    if cells.glance is None or not config.view_worth:
+    if cells.gist is None or not config.view_worth:
         return np.zeros(len(table.R))
     # poses of one rotation stand once for each distance and size
     kinds = len(config.distances) * len(config.scales)
     views = torch.from_numpy(table.R[: len(table.R) // kinds])
-    return config.view_worth * np.tile(cells.glance.log_view(views).numpy(), kinds)
+    return config.view_worth * np.tile(cells.gist.log_view(views).numpy(), kinds)
 
 
 def _allowed(

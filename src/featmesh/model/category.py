@@ -30,7 +30,7 @@ from .checkpoint import ModelFiles, save_model
 from .clutter import clutter_score
 from .config import DeformationConfig, ModelConfig
 from .deformation import Deformation, build_deformation
-from .glance import Glance, GlanceHead, glance_of
+from .gist import Gist, GistHead, gist_of
 from .labels import Labels
 from .norm import Window
 from .part_evidence import EVIDENCE, PartEvidence
@@ -51,7 +51,7 @@ class FeatureMap:
         camera: camera of the cells (the picture's, scaled by 1 / stride).
         trunk: the trunk's maps that the features were read off, for other heads; nothing where
             several pictures were looked at in one pass.
-        glance: what the whole picture says at one look; None of a model that cannot tell.
+        gist: what the whole picture says at one look; None of a model that cannot tell.
     """
 
     features: Float[Tensor, "h w c"]
@@ -59,7 +59,7 @@ class FeatureMap:
     valid: Bool[Tensor, "h w"]
     camera: Camera
     trunk: tuple[Tensor, ...] = ()
-    glance: Glance | None = None
+    gist: Gist | None = None
 
 
 def finer(cells: FeatureMap, factor: int) -> FeatureMap:
@@ -95,7 +95,7 @@ class CategoryModel:
         labels: parts of the surface, where the model has any.
         calibration: what its confidence is made of; None for a model that cannot say how sure it is
             and refuses by ``threshold``.
-        glance: tells presence and view at one look, where the model has learnt to.
+        gist: tells presence and view at one look, where the model has learnt to.
     """
 
     category: str
@@ -111,7 +111,7 @@ class CategoryModel:
     texture_map: TextureMap | None = None
     labels: Labels | None = None
     calibration: Calibration | None = None
-    glance: GlanceHead | None = None
+    gist: GistHead | None = None
 
     def extract(
         self,
@@ -151,7 +151,7 @@ class CategoryModel:
                 "extract(): expected finite features, got NaN or infinity from the "
                 f"{self.config.backbone} network; try: featmesh doctor",
             )
-        looks = [None] * len(pictures) if self.glance is None else self.glance.look(trunk)
+        looks = [None] * len(pictures) if self.gist is None else self.gist.look(trunk)
         stride, found = self.config.stride, []
         rows = zip(maps.contiguous(), pictures, looks, strict=True)
         for features, (_, valid, camera), look in rows:
@@ -225,8 +225,8 @@ class CategoryModel:
         extra.pop("evidence", None)
         if self.labels is not None and self.labels.evidence is not None:
             extra["evidence"] = self.labels.evidence.write(Path(folder) / EVIDENCE)
-        if self.glance is not None:
-            tensors |= {f"glance.{k}": v.half() for k, v in self.glance.state_dict().items()}
+        if self.gist is not None:
+            tensors |= {f"gist.{k}": v.half() for k, v in self.gist.state_dict().items()}
         if self.template.uv is not None:
             tensors["template.uv"] = self.template.uv.float()
         save_model(
@@ -273,7 +273,7 @@ class CategoryModel:
             chart,
             _filled_labels(template, files),
             _filled_calibration(files),
-            glance_of(t),
+            gist_of(t),
         )
 
 
