@@ -19,6 +19,7 @@ OPTIONAL = {  # package: what to do when it is there but broken
     "torchvision": "pip uninstall torchvision (featmesh does not need it), or install the one "
     "made for this torch",
     "transformers": "pip install --upgrade transformers, or pip uninstall transformers",
+    "viser": "pip install --upgrade 'featmesh[viewer]', or pip uninstall viser",
 }
 BROKEN = (ImportError, RuntimeError, OSError)  # what a half-broken package raises when imported
 MAIN = {"PIL": "pillow"}

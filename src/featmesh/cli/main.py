@@ -21,6 +21,8 @@ from . import exits
 VERBS = {
     "demo": "estimate the poses in the bundled photos",
     "estimate": "estimate the pose, or the shape, of the object in photos",
+    "view": "turn the mesh over a photo on a local page, with live render-and-compare",
+    "landscape": "draw the energy over azimuth and elevation, with the path of the refinement",
     "batch": "estimate many photos: resumable, several processes, part files",
     "train": "train a category model on a views file",
     "evaluate": "measure a model on a views file",
