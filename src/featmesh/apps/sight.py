@@ -12,11 +12,10 @@ from featmesh.geometry.crop import Box, check_box
 from featmesh.inference.config import EstimateConfig, RefineConfig, guessed
 from featmesh.inference.descent import POLISH, RefineStep
 from featmesh.inference.describe import Lens, Trial, describe
-from featmesh.inference.energy import Comparison
 from featmesh.inference.energy_kernels import POSE
-from featmesh.inference.energy_numba import FusedEnergy, Step
+from featmesh.inference.energy_numba import Step
 from featmesh.inference.estimator import find_box, lens_of, look
-from featmesh.inference.refine import Refined
+from featmesh.inference.refine import Refined, pose_energy
 from featmesh.inference.result import Estimate
 from featmesh.inference.surface import MovingSurface
 from featmesh.model.category import CategoryModel, FeatureMap
@@ -70,13 +69,8 @@ class PoseEnergy:
     """
 
     def __init__(self, cells: FeatureMap, model: CategoryModel, config: RefineConfig) -> None:
-        costs = (config.background_cost, config.price, config.edge)
-        comparison = Comparison(cells, model.mesh(), model.texture, config.form, *costs)
-        self._energy = FusedEnergy(comparison, outline=config.outline)
+        self._energy, self.stiffness = pose_energy(cells, model, config)
         self._surface = MovingSurface(model, True)
-        self.stiffness = (
-            config.prior_weight / np.array([config.zoom_prior, *model.config.stretch_prior]) ** 2
-        )
 
     def evaluate(self, poses: Poses, latent: Float64[np.ndarray, "n k"] | None = None) -> Step:
         """Return energy, gradient and curvature in the kernel's own parameters, with the priors.

@@ -83,13 +83,12 @@ def render_and_compare(
         crop: whose box the object is known to fill; None: nothing is known of its box.
     """
     c = config or RefineConfig()
-    costs = (c.background_cost, c.price, c.edge)
-    comparison = Comparison(feature_map, model.mesh(), model.texture, c.form, *costs)
+    energy, stiffness = pose_energy(feature_map, model, c)
     descent = Descent(
-        FusedEnergy(comparison, outline=c.outline),
+        energy,
         MovingSurface(model, False),
         np.array([True] * 6 + [free_zoom] + [c.proportions] * 3),
-        c.prior_weight / np.array([c.zoom_prior, *model.config.stretch_prior]) ** 2,
+        stiffness,
         Schedule(c.optimiser, c.steps, c.drops, c.lr, c.keep, c.polish),
         on_step,
         bonus=_bonus(feature_map, model, crop, c),
@@ -99,6 +98,16 @@ def render_and_compare(
     bend = np.concatenate([start.log_zoom[:, None], np.zeros((n, 3))], 1)
     final = descent.run(State(start.R.copy(), start.t.copy(), bend, np.full(n, np.inf)))
     return _refined(descent.energy, descent.surface, final)
+
+
+def pose_energy(
+    cells: FeatureMap, model: CategoryModel, c: RefineConfig
+) -> tuple[FusedEnergy, Float64[np.ndarray, "4"]]:
+    """Return the energy of the pose stage, and how stiffly it holds log zoom and log stretches."""
+    costs = (c.background_cost, c.price, c.edge)
+    comparison = Comparison(cells, model.mesh(), model.texture, c.form, *costs)
+    stiffness = c.prior_weight / np.array([c.zoom_prior, *model.config.stretch_prior]) ** 2
+    return FusedEnergy(comparison, outline=c.outline), stiffness
 
 
 def _bonus(
