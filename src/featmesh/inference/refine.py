@@ -121,7 +121,9 @@ def _bonus(
     gist = cells.gist
     if gist is not None and c.view_worth:
         clues.append(lambda state: c.view_worth * gist.log_view(torch.from_numpy(state.R)).numpy())
-    return (lambda state: sum(clue(state) for clue in clues)) if clues else None
+    if not clues:
+        return None
+    return lambda state: np.sum([clue(state) for clue in clues], axis=0)
 
 
 def fit_shape(
