@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .inference.refine import render_and_compare as render_and_compare
     from .inference.result import Estimate as Estimate
     from .inference.several import estimate_all as estimate_all
+    from .inference.track import track as track
     from .model.checkpoint import load as load
     from .model.checkpoint import load_all as load_all
     from .photo.photo import Photo as Photo
@@ -32,6 +33,7 @@ _PUBLIC = {
     "load_all": "model.checkpoint",
     "read_photo": "photo.read",
     "render_and_compare": "inference.refine",
+    "track": "inference.track",
 }
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "load_all",
     "read_photo",
     "render_and_compare",
+    "track",
 ]
 
 
