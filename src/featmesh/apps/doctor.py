@@ -20,6 +20,8 @@ OPTIONAL = {  # package: what to do when it is there but broken
     "made for this torch",
     "transformers": "pip install --upgrade transformers, or pip uninstall transformers",
     "viser": "pip install --upgrade 'featmesh[viewer]', or pip uninstall viser",
+    "fastapi": "pip install --upgrade 'featmesh[serve]', or pip uninstall fastapi",
+    "av": "pip install --upgrade 'featmesh[video]', or pip uninstall av",
 }
 BROKEN = (ImportError, RuntimeError, OSError)  # what a half-broken package raises when imported
 MAIN = {"PIL": "pillow"}

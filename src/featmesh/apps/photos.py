@@ -177,7 +177,7 @@ def _estimate(
     try:
         photo = read_photo(path, allow_truncated=request.allow_truncated)
         camera = camera_of(request, photo)
-        return photo, *_found(models, photo, camera, request)
+        return photo, *look_for(models, photo, camera, request)
     except FeatmeshError as error:
         return photo, (Estimate.refused(asked, error),), 0
     except (RuntimeError, ArithmeticError, ValueError, IndexError, MemoryError) as error:
@@ -190,7 +190,7 @@ def _estimate(
         return photo, (Estimate.refused(asked, fault),), 0
 
 
-def _found(
+def look_for(
     models: Sequence[Any], photo: Photo, camera: Camera | None, request: Request
 ) -> tuple[tuple[Estimate, ...], int]:
     """Return the estimates of a photo, with their segmentations, and the number of their model."""
