@@ -36,7 +36,6 @@ from .correspondence import Sample
 RIGHT = math.radians(30)
 SHARE = 0.9  # of the errors that an interval holds
 REFUSED = 0.0025  # share of the right answers that may be refused
-BARE = 0.95  # share of pictures without the object from which no more need be refused
 FEWEST = 40  # outcomes of each kind; with fewer nothing is fitted
 RIDGE = 1e-3
 FOLDS = 5
@@ -126,11 +125,8 @@ def fit_calibration(known: Sequence[Outcome]) -> Calibration | None:
         _rounded(_logistic(z, right)),
         _rounded(_quantile(z[there], np.log(np.maximum(errors[there], 1e-3)))),
     )
-    sure = np.array([fitted.confidence(k.signals) for k in known])
-    below = float(np.quantile(sure[right], REFUSED))
-    if not there.all():  # objects unlike those known are less sure: refuse no more than is needed
-        below = min(below, float(np.quantile(sure[~there], BARE)))
-    return replace(fitted, no_object_below=round(below, DIGITS))
+    sure = [fitted.confidence(k.signals) for k, good in zip(known, right, strict=True) if good]
+    return replace(fitted, no_object_below=round(float(np.quantile(sure, REFUSED)), DIGITS))
 
 
 def cross_fitted(known: Sequence[Outcome], folds: int = FOLDS) -> dict[str, Any]:
