@@ -6,13 +6,18 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from fixtures import aside, background, box_of, car_model, look, picture
+import torch
+from fixtures import aside, background, box_of, car_model, cells_of, look, picture
 
 from featmesh.errors import CheckpointError
 from featmesh.geometry.camera import Camera
-from featmesh.inference.confidence import SIGNALS
+from featmesh.inference.confidence import OF_GIST, SIGNALS, signals
+from featmesh.inference.energy import Comparison
+from featmesh.inference.energy_numba import FusedEnergy
 from featmesh.inference.estimator import estimate
+from featmesh.inference.refine import Refined
 from featmesh.model.calibration import Calibration
+from featmesh.model.gist import AZIMUTHS, ELEVATIONS, Gist
 from featmesh.photo.photo import Photo
 
 CAMERA = Camera(600.0, 600.0, 160.0, 120.0, 240, 320)
@@ -48,6 +53,27 @@ def test_signals_tell_a_clear_object_from_a_hidden_one_from_none():
         assert clear[name] > half[name] > none[name]
     assert clear["spread"] < half["spread"] < none["spread"]
     assert clear["overlap"] > 0.9
+
+
+def test_a_gist_adds_what_it_says_of_category_and_view():
+    cells = cells_of(look(60, 14, 0, 2.6))
+    right, wrong = (look(a, 14, 0, 2.6) for a in (60, 240))
+    around = torch.full((AZIMUTHS,), -30.0)
+    around[int(60 / 360 * AZIMUTHS)] = 0.0
+    gist = Gist(1.5, around.log_softmax(0), torch.zeros(ELEVATIONS[2]).log_softmax(0))
+
+    def told(pose, gist):
+        R, t = pose.R[None].double().numpy(), pose.t[None].double().numpy()
+        one = np.ones(1)
+        found = Refined(R, t, 0 * one, np.zeros((1, 3)), -one, one, one, one)
+        energy = FusedEnergy(Comparison(cells, car_model().mesh(), car_model().texture))
+        step = energy.evaluate(R, t, 0 * one)
+        return signals(found, step, np.ones(10), 100, (0.0, 0.0, 9.0, 9.0), None, gist)
+
+    assert set(told(right, None)) == set(SIGNALS)
+    assert set(told(right, gist)) == {*SIGNALS, *OF_GIST}
+    assert told(right, gist)["presence"] == 1.5
+    assert told(right, gist)["view"] > told(wrong, gist)["view"] + 3
 
 
 def test_confidence_and_interval_follow_the_calibration():

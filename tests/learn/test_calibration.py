@@ -63,6 +63,27 @@ def test_one_in_four_hundred_right_answers_may_be_refused():
     assert np.mean(np.array(right) < fitted.no_object_below) == pytest.approx(0.0025, abs=0.001)
 
 
+def test_what_the_gist_says_counts_where_the_model_has_one():
+    known = drawn(3000, 0)[0]
+    rng = generator(0, "gist")
+    seen = [
+        replace(
+            k, signals={**k.signals, "presence": 4.0 * bool(k.name) + rng.normal(), "view": 0.0}
+        )
+        for k in known
+    ]
+    fitted, plain = fit_calibration(seen), fit_calibration(known)
+    assert fitted.signals == (*SIGNALS, "presence", "view") and plain.signals == SIGNALS
+    there = np.array([bool(k.name) for k in known])
+    sure, less = (
+        np.array([c.confidence(k.signals) for k in rows])
+        for c, rows in ((fitted, seen), (plain, known))
+    )
+    assert sure[~there].mean() < less[~there].mean() - 0.05
+    partly = [*seen[:-1], known[-1]]  # not all of them know it
+    assert fit_calibration(partly).signals == SIGNALS
+
+
 def test_cross_fitting_reports_what_is_true_of_others():
     figures = cross_fitted(drawn(3000, 0)[0])
     assert figures["auroc_right"] > 0.85

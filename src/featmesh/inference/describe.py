@@ -136,7 +136,7 @@ def reliability(
         prior[6] = KNOWN
     drawn = _box_of(mesh, *_in_photo(lens, replace(trial, refined=found), 0))
     cells = int(trial.cells.valid.sum())
-    return signals(found, step, prior, cells, trial.crop.box, drawn)
+    return signals(found, step, prior, cells, trial.crop.box, drawn, trial.cells.gist)
 
 
 def _judged(model: CategoryModel, estimate: Estimate, seen: dict[str, float]) -> Estimate:

@@ -22,7 +22,7 @@ from featmesh.evaluate.metrics import (
 )
 from featmesh.geometry.crop import Box
 from featmesh.geometry.viewpoint import ray_rotation
-from featmesh.inference.confidence import SIGNALS
+from featmesh.inference.confidence import OF_GIST, SIGNALS
 from featmesh.inference.estimator import estimate
 from featmesh.model.calibration import Calibration
 from featmesh.model.category import CategoryModel
@@ -39,6 +39,7 @@ REFUSED = 0.0025  # share of the right answers that may be refused
 FEWEST = 40  # outcomes of each kind; with fewer nothing is fitted
 RIDGE = 1e-3
 FOLDS = 5
+SMALLEST = 1e-4  # scale of a signal that is always the same
 DIGITS = 6
 Pixels = UInt8[np.ndarray, "_ _ 3"]
 
@@ -48,7 +49,7 @@ class Outcome:
     """One estimate whose truth is known.
 
     Attributes:
-        signals: by name (:data:`featmesh.inference.confidence.SIGNALS`).
+        signals: by name (:data:`featmesh.inference.confidence.SIGNALS`, and ``OF_GIST``).
         error: of the rotation, radians; nan in a photo without the object.
         name: of the object, empty in a photo without it.
     """
@@ -111,15 +112,16 @@ def outcome(
 
 def fit_calibration(known: Sequence[Outcome]) -> Calibration | None:
     """Return the calibration that fits the outcomes; None where there are too few of a kind."""
-    x, errors = _arrays(known)
+    names = (*SIGNALS, *(n for n in OF_GIST if all(n in k.signals for k in known)))
+    x, errors = _arrays(known, names)
     right = errors < RIGHT  # False for nan
     if min(right.sum(), (~right).sum()) < FEWEST:
         return None
-    centre, scale = x.mean(0), x.std(0) + 1e-9
+    centre, scale = x.mean(0), np.maximum(x.std(0), SMALLEST)
     z = (x - centre) / scale
     there = ~np.isnan(errors)
     fitted = Calibration(
-        SIGNALS,
+        names,
         _rounded(centre),
         _rounded(scale),
         _rounded(_logistic(z, right)),
@@ -171,8 +173,8 @@ def reliability_figures(
     }
 
 
-def _arrays(known: Sequence[Outcome]) -> tuple[np.ndarray, np.ndarray]:
-    rows = [[k.signals[name] for name in SIGNALS] for k in known]
+def _arrays(known: Sequence[Outcome], names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    rows = [[k.signals[name] for name in names] for k in known]
     return np.array(rows, dtype=np.float64), np.array([k.error for k in known])
 
 

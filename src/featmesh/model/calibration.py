@@ -18,7 +18,8 @@ class Calibration:
     """How sure a model may be.
 
     Attributes:
-        signals: names of what is looked at (:data:`featmesh.inference.confidence.SIGNALS`).
+        signals: names of what is looked at (:data:`featmesh.inference.confidence.SIGNALS`,
+            and ``OF_GIST`` of a model that knows the gist).
         centre: taken off each signal.
         scale: each signal is then divided by it.
         right: weights, and last the bias, of the logit that the rotation is less than 30 degrees
