@@ -23,6 +23,7 @@ VERBS = {
     "estimate": "estimate the pose, or the shape, of the object in photos",
     "view": "turn the mesh over a photo on a local page, with live render-and-compare",
     "landscape": "draw the energy over azimuth and elevation, with the path of the refinement",
+    "annotate": "label photos of your own on a local page; the model proposes each pose",
     "track": "follow one object through a video: a line a frame, an overlay",
     "serve": "estimate photos that come over HTTP, with a page to try it",
     "batch": "estimate many photos: resumable, several processes, part files",

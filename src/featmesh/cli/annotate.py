@@ -1,0 +1,74 @@
+"""Label photos of your own on a local page: the model proposes each pose, you accept or correct it.
+
+Click a place on the mesh, then the same place in the photo; from four such pairs the pose is solved
+and refined. The views file is whole after each photo; photos in it are not asked again. Needs the
+package viser (pip install 'featmesh[viewer]'). Ctrl-C stops it.
+"""
+
+import sys
+import webbrowser
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from featmesh.inference.config import EstimateConfig
+
+from .view import wait_for_ever
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Options of ``featmesh annotate``."""
+
+    folder: tyro.conf.Positional[Path]
+    """Folder of photos (JPEG, PNG, ...), an object in each."""
+    model: str = "car"
+    """Name of a bundled model, or a model folder."""
+    out: Path | None = None
+    """Views file, in the folder or above it; default: views.json in the folder."""
+    order: Literal["name", "doubt"] = "name"
+    """By name; or first the photos that the model is least sure of (all are looked at before)."""
+    focal_px: float | None = None
+    """Focal length of all photos in pixels."""
+    port: int = 8080
+    """Where the page is; the next free one where it is taken."""
+    host: str = "127.0.0.1"
+    """Address to listen on; any other than this lets others on the network in."""
+    no_browser: bool = False
+    """Open no browser, print the address only."""
+    search: EstimateConfig = field(default_factory=EstimateConfig)
+    """Settings of the method."""
+
+
+def run(arguments: Arguments) -> int:
+    """Serve the page until Ctrl-C."""
+    from featmesh.apps.annotate import Annotator, first
+    from featmesh.apps.annotate_session import Session
+    from featmesh.apps.photos import Request, camera_of
+    from featmesh.apps.view import viser_module
+    from featmesh.model.checkpoint import load
+
+    viser_module()  # before anything takes time
+    out = arguments.out or arguments.folder / "views.json"
+    request = Request(focal_px=arguments.focal_px)
+    config = replace(arguments.search, length=None)  # labels are in object units
+    model = load(arguments.model)
+    session = Session(model, arguments.folder, out, config, lambda photo: camera_of(request, photo))
+    if arguments.order == "doubt":
+        session.by_doubt()
+    page = Annotator(session, first(session), arguments.host, arguments.port)
+    sys.stdout.write(f"{page.url}  (Ctrl-C stops it)\n")
+    sys.stdout.flush()
+    if not arguments.no_browser:
+        webbrowser.open(page.url)
+    try:
+        wait_for_ever()
+    except KeyboardInterrupt:
+        left = len(session.left) + (not page.finished)
+        sys.stdout.write(f"{out}: {len(session.views)} views, {left} photos left\n")
+    finally:
+        page.close()
+        session.close()
+    return 0
