@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test
+.PHONY: demo test docs
 
 demo: $(VENV)/.installed
 	$(BIN)/featmesh demo
@@ -13,6 +13,11 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -n 2
+
+# the documentation as a site: out/site/index.html
+docs: $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # torch first and pinned: it is the large one and stays when pyproject.toml changes
 $(VENV)/.installed-torch:
