@@ -22,7 +22,6 @@ from train_categories import MILDER, training
 from featmesh import load
 from featmesh.draws import generator
 from featmesh.evaluate.predict import predict
-from featmesh.files import read_json
 from featmesh.learn.session import train
 from featmesh.model.checkpoint import bundled_models
 from featmesh.paths import write_whole
@@ -106,8 +105,7 @@ def learn(stage: Stage, start: Path, options: argparse.Namespace) -> Path:
 def few_photos(options: argparse.Namespace) -> str:
     """Copy a hundred of the labelled photos, drawn from all; return their views file."""
     source, folder = options.data / "stanford_cars", options.run / "car" / "photos"
-    told = read_json(source / "train.json")
-    records = told["views"] if isinstance(told, dict) else told
+    records = json.loads((source / "train.json").read_text("utf-8"))
     records = [r for r in records if r["image"] not in WRONG_LABELS]
     drawn = generator(options.seed, "photos").permutation(len(records))[:PHOTOS]
     kept = [records[k] for k in sorted(drawn.tolist())]
@@ -116,8 +114,7 @@ def few_photos(options: argparse.Namespace) -> str:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / record["image"], target)
     path = folder / "views.json"
-    content = {**told, "views": kept} if isinstance(told, dict) else kept
-    write_whole(path, json.dumps(content))
+    write_whole(path, json.dumps(kept))
     return str(path)
 
 
