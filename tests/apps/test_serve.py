@@ -2,8 +2,8 @@ import errno
 import json
 import os
 import random
-import signal
 import re
+import signal
 import socket
 import subprocess
 import sys
