@@ -3,7 +3,6 @@
 Nothing is ever unpickled. A kill at any moment and a full disk leave the old content as it was.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -20,11 +19,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from featmesh.errors import CheckpointError, FeatmeshError, InputError
+from featmesh.paths import FULL
 
 MAX_TENSORS = 10_000  # a header with very many tensors stalls the reader
 MAX_HEADER = 8_000_000  # bytes; 10,000 tensors with long names need about 3 MB
 MAX_JSON = 64_000_000  # bytes
-_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _DTYPES = (
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
     *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
@@ -247,7 +246,7 @@ def explained(path: Path, needed: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in FULL:
             hint = "another folder, or its permissions"
             message = f"store: expected to write {path}, got {error.strerror or error}; try: {hint}"
             raise InputError("E_IO", message) from error

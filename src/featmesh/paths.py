@@ -1,9 +1,12 @@
 """Paths that come from files: kept inside their folder; and files that are whole or not there."""
 
+import errno
 import os
 from pathlib import Path, PureWindowsPath
 
 from featmesh.errors import InputError
+
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # of an OSError: there is no room
 
 
 def safe_join(root: str | os.PathLike[str], name: str) -> Path:

@@ -9,7 +9,7 @@ import tyro
 from fixtures import car_model, look, picture
 from PIL import Image
 
-from featmesh.cli import annotate
+from featmesh.cli import annotate, view
 from featmesh.errors import DatasetError, InputError
 from featmesh.geometry.camera import Camera
 from featmesh.inference.config import EstimateConfig, RefineConfig, ScanConfig
@@ -27,7 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def stop() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(annotate, "wait_for_ever", stop)
+    monkeypatch.setattr(view, "wait_for_ever", stop)
     monkeypatch.setattr("featmesh.model.checkpoint.load", lambda name: car_model())
     Image.fromarray(picture(look(70.0, 12.0, 3.0, 2.6), CAMERA)).save(tmp_path / "car.png")
     return tmp_path
@@ -48,7 +48,7 @@ def test_it_serves_until_it_is_stopped(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
-    monkeypatch.setattr(annotate.webbrowser, "open", opened.append)
+    monkeypatch.setattr(view.webbrowser, "open", opened.append)
     asked = annotate.Arguments(folder, port=18180, search=CONFIG, focal_px=330.0)
     assert annotate.run(asked) == 0
     told = capsys.readouterr().out

@@ -13,7 +13,8 @@ from featmesh.errors import InputError
 from featmesh.inference.result import Estimate, result_json
 from featmesh.model.labels import Labels
 from featmesh.present.figures import score_picture
-from featmesh.present.html import fill, write_html
+from featmesh.present.fill import fill
+from featmesh.present.html import write_html
 from featmesh.present.masks import part_colour
 
 from .samples import PARTS, found, grey_photo, labels_of, seen, segmented, shaped

@@ -1,7 +1,6 @@
 """From a request to its answer: a place in the queue, the body, a process, the result."""
 
 import asyncio
-import errno
 import json
 import tempfile
 import time
@@ -16,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from featmesh.errors import FeatmeshError, InputError
+from featmesh.paths import FULL
 
 from .serve_body import BodyLimits, take, too_large
 from .serve_config import ServeConfig
@@ -154,7 +154,7 @@ class Desk:
 
 def _no_room(error: OSError) -> FeatmeshError:
     """Return the error of a photo that could not be put down; it names no folder."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    full = error.errno in FULL
     text = f"serve: expected room for the photo, got {error.strerror}; try: again later"
     return FeatmeshError("E_DISK_FULL" if full else "E_IO", text)
 

@@ -1,11 +1,11 @@
 """The pages of the server: one to try it, one that tells how to call it; they load nothing."""
 
 import html
-import importlib.resources
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
+
+from featmesh.present.fill import fill, page_text
 
 from .serve_config import ServeConfig
 from .serve_options import FIELDS, FORMATS, TASKS
@@ -80,7 +80,7 @@ def demo_page(models: Sequence[str], config: ServeConfig) -> str:
         "limits": json.dumps(limits),
         "megabytes": f"{config.body_mb:g}",
     }
-    return _filled("serve_demo.html", values)
+    return fill(page_text("serve_demo.html", __package__), values)
 
 
 def docs_page(schema: dict[str, Any]) -> str:
@@ -91,7 +91,7 @@ def docs_page(schema: dict[str, Any]) -> str:
         for method, about in methods.items()
     ]
     values = {"version": html.escape(schema["info"]["version"]), "endpoints": "".join(told)}
-    return _filled("serve_docs.html", values)
+    return fill(page_text("serve_docs.html", __package__), values)
 
 
 def _endpoint(method: str, path: str, about: dict[str, Any]) -> str:
@@ -121,12 +121,3 @@ def _rows(title: str, rows: Sequence[tuple[str, str]]) -> str:
         for name, told in rows
     )
     return f"<h3>{html.escape(title)}</h3><table>{cells}</table>"
-
-
-def _filled(name: str, values: dict[str, str]) -> str:
-    """Return a file of this package with each ``{{name}}`` replaced once.
-
-    As ``present.html.fill``, which would bring torch into the server's own process.
-    """
-    text = importlib.resources.files(__package__).joinpath(name).read_text("utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], text)

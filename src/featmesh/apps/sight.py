@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64
@@ -20,7 +21,10 @@ from featmesh.inference.result import Estimate
 from featmesh.inference.surface import MovingSurface
 from featmesh.model.category import CategoryModel, FeatureMap
 from featmesh.photo.photo import Photo
+from featmesh.photo.read import read_photo
 from featmesh.stopwatch import Stopwatch
+
+from .photos import Request, camera_of
 
 BENT = 4  # log zoom and three log stretches, each held by a prior
 
@@ -92,7 +96,7 @@ class PoseEnergy:
 
 
 @dataclass(frozen=True)
-class Path:
+class Way:
     """The steps that led from a start to the pose found.
 
     Attributes:
@@ -133,7 +137,7 @@ class Sight:
     seconds: dict[str, float]
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Way:
         """How the pose found was come to."""
         return path_to(Poses.of(self.trial.refined, 0), self.steps)
 
@@ -204,7 +208,31 @@ def look_closely(
     return Sight(model, photo, lens, box, config, trial, energy, tuple(steps), dict(clock.seconds))
 
 
-def path_to(pose: Poses, steps: Sequence[RefineStep]) -> Path:
+def sight_of_file(
+    model: CategoryModel,
+    path: Path,
+    box: Box | None,
+    focal_px: float | None,
+    config: EstimateConfig,
+) -> Sight:
+    """Return a close look at a photo's file.
+
+    Args:
+        model: category model.
+        path: of the photo.
+        box: around the object, photo pixels; None to find it.
+        focal_px: focal length in pixels, where it is known.
+        config: settings of the method.
+
+    Raises:
+        InputError: as :func:`featmesh.read_photo` and :func:`look_closely`.
+    """
+    photo = read_photo(path)
+    camera = camera_of(Request(focal_px=focal_px), photo)
+    return look_closely(model, photo, box, camera, config)
+
+
+def path_to(pose: Poses, steps: Sequence[RefineStep]) -> Way:
     """Return the steps that led to a pose: its start, the optimiser's, the polish's that were kept.
 
     Args:
@@ -237,7 +265,7 @@ def path_to(pose: Poses, steps: Sequence[RefineStep]) -> Path:
         np.concatenate(values) for values in zip(*(vars(p).values() for p in found), strict=True)
     ]
     energy = np.array([steps[i].energy[j] for i, j in chain])
-    return Path(Poses(*rows), energy, tuple(steps[i].stage for i, _ in chain))
+    return Way(Poses(*rows), energy, tuple(steps[i].stage for i, _ in chain))
 
 
 def _last(pose: Poses, steps: Sequence[RefineStep], end: int) -> tuple[int, int]:

@@ -6,7 +6,6 @@ package viser (pip install 'featmesh[viewer]'). Ctrl-C stops it.
 """
 
 import sys
-import webbrowser
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -15,7 +14,7 @@ import tyro
 
 from featmesh.inference.config import EstimateConfig
 
-from .view import wait_for_ever
+from .view import stay
 
 
 @dataclass(frozen=True)
@@ -59,13 +58,8 @@ def run(arguments: Arguments) -> int:
     if arguments.order == "doubt":
         session.by_doubt()
     page = Annotator(session, first(session), arguments.host, arguments.port)
-    sys.stdout.write(f"{page.url}  (Ctrl-C stops it)\n")
-    sys.stdout.flush()
-    if not arguments.no_browser:
-        webbrowser.open(page.url)
     try:
-        wait_for_ever()
-    except KeyboardInterrupt:
+        stay(page.url, browser=not arguments.no_browser)
         left = len(session.left) + (not page.finished)
         sys.stdout.write(f"{out}: {len(session.views)} views, {left} photos left\n")
     finally:

@@ -40,18 +40,15 @@ class Arguments:
 def run(arguments: Arguments) -> int:
     """Draw the landscape of one photo."""
     from featmesh.apps.landscape import survey, write_landscape
-    from featmesh.apps.photos import Request, camera_of
-    from featmesh.apps.sight import look_closely
+    from featmesh.apps.sight import sight_of_file
     from featmesh.model.checkpoint import load
-    from featmesh.photo.read import read_photo
 
-    photo = read_photo(arguments.photo)
-    camera = camera_of(Request(focal_px=arguments.focal_px), photo)
-    sight = look_closely(load(arguments.model), photo, arguments.box, camera, arguments.search)
-    landscape = survey(sight, arguments.grid)
-    files = write_landscape(sight, landscape, arguments.photo.name, arguments.out)
+    a = arguments
+    sight = sight_of_file(load(a.model), a.photo, a.box, a.focal_px, a.search)
+    landscape = survey(sight, a.grid)
+    files = write_landscape(sight, landscape, a.photo.name, a.out)
     told = {k: v for k, v in landscape.to_json().items() if k in ("start", "end", "valleys")}
-    if arguments.json:
+    if a.json:
         written = {"schema": 1, **told, "files": [str(file) for file in files]}
         sys.stdout.write(json.dumps(written, indent=1, allow_nan=False) + "\n")
     else:

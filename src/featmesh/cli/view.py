@@ -7,6 +7,7 @@ package viser (pip install 'featmesh[viewer]'). Ctrl-C stops it.
 import sys
 import threading
 import webbrowser
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,29 +40,31 @@ class Arguments:
 
 def run(arguments: Arguments) -> int:
     """Serve the page until Ctrl-C."""
-    from featmesh.apps.photos import Request, camera_of
-    from featmesh.apps.sight import look_closely
+    from featmesh.apps.sight import sight_of_file
     from featmesh.apps.view import Viewer, viser_module
     from featmesh.apps.view_state import Stage
     from featmesh.model.checkpoint import load
-    from featmesh.photo.read import read_photo
 
     viser_module()  # before anything takes time
-    photo = read_photo(arguments.photo)
-    camera = camera_of(Request(focal_px=arguments.focal_px), photo)
-    sight = look_closely(load(arguments.model), photo, arguments.box, camera, arguments.search)
-    viewer = Viewer(Stage(sight), arguments.host, arguments.port, arguments.photo.name)
-    sys.stdout.write(f"{viewer.url}  (Ctrl-C stops it)\n")
-    sys.stdout.flush()
-    if not arguments.no_browser:
-        webbrowser.open(viewer.url)
+    a = arguments
+    sight = sight_of_file(load(a.model), a.photo, a.box, a.focal_px, a.search)
+    viewer = Viewer(Stage(sight), a.host, a.port, a.photo.name)
     try:
-        wait_for_ever()
-    except KeyboardInterrupt:
+        stay(viewer.url, browser=not a.no_browser)
         sys.stdout.write("stopped\n")
     finally:
         viewer.close()
     return 0
+
+
+def stay(url: str, browser: bool) -> None:
+    """Tell where a page is, open it where asked, and return at Ctrl-C."""
+    sys.stdout.write(f"{url}  (Ctrl-C stops it)\n")
+    sys.stdout.flush()
+    if browser:
+        webbrowser.open(url)
+    with suppress(KeyboardInterrupt):
+        wait_for_ever()
 
 
 def wait_for_ever() -> None:

@@ -8,7 +8,6 @@ where it would look, and all look where most is explained (ours).
 """
 
 import hashlib
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -91,7 +90,7 @@ def classify(
     place = check_box(box, photo.height, photo.width)[0]
     short = glance_config(config)
     tried = [(m, _glance(m, photo, lens, place, short, clock)) for m in asked]
-    order = ranked(tried, place, presences(asked, photo, lens, place, config))
+    order = ranked(tried, place, presences(asked, photo, lens, [place] * len(asked), config))
     first = order[0][0]
     full = estimate(asked[first], photo, box, camera, task, config)
     seconds = {"classify": sum(clock.seconds.values()), **full.seconds}
@@ -114,9 +113,10 @@ def _find(
     boxes = [find_box(model, photo, lens, coarse, clock) for model in asked]
     seen = [_glance(m, photo, lens, box, short, clock) for m, box in zip(asked, boxes, strict=True)]
     found = [in_photo(e.box, photo) or whole for e in seen]
+    likely = presences(asked, photo, lens, found, config)
     worths = [
-        explained(m, e, whole) * presences([m], photo, lens, b, config)[0] if e.has_pose else 0.0
-        for m, e, b in zip(asked, seen, found, strict=True)
+        p * explained(m, e, whole) if e.has_pose else 0.0
+        for m, e, p in zip(asked, seen, likely, strict=True)
     ]
     return found[max(range(len(asked)), key=lambda k: worths[k])]
 
@@ -184,17 +184,19 @@ def ranked(
 
 
 def presences(
-    models: Sequence[CategoryModel], photo: Photo, lens: Lens, box: Box, config: EstimateConfig
+    models: Sequence[CategoryModel],
+    photo: Photo,
+    lens: Lens,
+    boxes: Sequence[Box],
+    config: EstimateConfig,
 ) -> list[float]:
-    """Return the probability of each category by the gist of a box; 1 of all where one has none."""
-    if any(model.gist is None for model in models):
-        return [1.0] * len(models)
+    """Return how probable each category is by the gist of its box; 1 of all where one has none."""
     told = []
-    for model in models:
+    for model, box in zip(models, boxes, strict=True):
         crop = Crop.from_box(lens.camera, box, crop_size(model.config, config.crop))
-        cells = model.extract(*resample(photo, crop), crop.camera)
-        told.append(1 / (1 + math.exp(-cells.gist.presence)) if cells.gist else 1.0)
-    return told
+        told.append(model.presence(resample(photo, crop)[0]))
+    known = [p for p in told if p is not None]
+    return known if len(known) == len(told) else [1.0] * len(told)
 
 
 def with_rivals(

@@ -23,7 +23,7 @@ from .confidence import signals
 from .config import EstimateConfig, RefineConfig
 from .energy import Comparison
 from .energy_numba import FusedEnergy
-from .refine import Refined
+from .refine import Refined, stiffness
 from .result import Estimate, Maps, Mode, Shape
 
 MODE_APART = math.radians(25)  # two poses closer than this are one answer
@@ -130,8 +130,7 @@ def reliability(
     mesh = mesh_of(model, found)
     energy = FusedEnergy(Comparison(trial.cells, mesh, model.texture))
     step = energy.evaluate(found.R[:1], found.t[:1], found.log_zoom[:1])
-    held = np.array([config.zoom_prior, *model.config.stretch_prior])
-    prior = np.concatenate([np.zeros(6), config.prior_weight / held**2])
+    prior = np.concatenate([np.zeros(6), stiffness(model, config)])
     if lens.known:
         prior[6] = KNOWN
     drawn = _box_of(mesh, *_in_photo(lens, replace(trial, refined=found), 0))

@@ -83,12 +83,12 @@ def render_and_compare(
         crop: whose box the object is known to fill; None: nothing is known of its box.
     """
     c = config or RefineConfig()
-    energy, stiffness = pose_energy(feature_map, model, c)
+    energy, stiff = pose_energy(feature_map, model, c)
     descent = Descent(
         energy,
         MovingSurface(model, False),
         np.array([True] * 6 + [free_zoom] + [c.proportions] * 3),
-        stiffness,
+        stiff,
         Schedule(c.optimiser, c.steps, c.drops, c.lr, c.keep, c.polish),
         on_step,
         bonus=_bonus(feature_map, model, crop, c),
@@ -106,8 +106,12 @@ def pose_energy(
     """Return the energy of the pose stage, and how stiffly it holds log zoom and log stretches."""
     costs = (c.background_cost, c.price, c.edge)
     comparison = Comparison(cells, model.mesh(), model.texture, c.form, *costs)
-    stiffness = c.prior_weight / np.array([c.zoom_prior, *model.config.stretch_prior]) ** 2
-    return FusedEnergy(comparison, outline=c.outline), stiffness
+    return FusedEnergy(comparison, outline=c.outline), stiffness(model, c)
+
+
+def stiffness(model: CategoryModel, c: RefineConfig) -> Float64[np.ndarray, "4"]:
+    """Return how stiffly log zoom and log stretches are held: the priors' curvature."""
+    return c.prior_weight / np.array([c.zoom_prior, *model.config.stretch_prior]) ** 2
 
 
 def _bonus(

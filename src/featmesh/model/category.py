@@ -4,6 +4,7 @@
 texture belongs to the anchors and rides along.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -151,7 +152,9 @@ class CategoryModel:
                 "extract(): expected finite features, got NaN or infinity from the "
                 f"{self.config.backbone} network; try: featmesh doctor",
             )
-        looks = [None] * len(pictures) if self.gist is None else self.gist.look(trunk)
+        # the gist is of crops; nothing reads that of a larger picture
+        known = self.gist if window is None else None
+        looks = [None] * len(pictures) if known is None else known.look(trunk)
         stride, found = self.config.stride, []
         rows = zip(maps.contiguous(), pictures, looks, strict=True)
         for features, (_, valid, camera), look in rows:
@@ -159,6 +162,16 @@ class CategoryModel:
             seen = clutter_score(features, self.clutter)
             found.append(FeatureMap(features, seen, inside, camera.scale(1 / stride), kept, look))
         return found
+
+    @torch.no_grad()
+    def presence(self, pixels: UInt8[np.ndarray, "h w 3"]) -> float | None:
+        """Return how probable the category is in a crop by its gist alone; None without a gist."""
+        if self.gist is None:
+            return None
+        self.backbone.eval()
+        x = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2).float()
+        logit = self.gist.look(self.backbone.maps(x))[0].presence
+        return 1 / (1 + math.exp(-logit))
 
     def mesh(self, latent: Float[Tensor, " d"] | None = None) -> Mesh:
         """Return the category's mesh, object units; ``latent`` None is the mean shape.

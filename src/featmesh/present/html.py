@@ -1,7 +1,6 @@
 """The result page: one file that shows photo, mesh, masks, scores and numbers, offline."""
 
 import html
-import importlib.resources
 import json
 import re
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from featmesh.paths import write_whole
 from featmesh.photo.photo import Photo
 
 from .figures import figures, visible_percent
+from .fill import fill, page_text
 from .masks import part_colour, part_rows
 from .scene import scene
 
@@ -51,7 +51,7 @@ def write_html(
     ]
     alone = len(estimates) == 1
     page = fill(
-        _text("result_page.html"),
+        page_text("result_page.html"),
         {
             "title": html.escape(f"{name} - featmesh"),
             "photo": html.escape(name),
@@ -59,20 +59,10 @@ def write_html(
             "objects": "".join(shown),
             # "<" never stands in the page's JSON, so that no text can end the script element
             "scenes": json.dumps(scenes, allow_nan=False).replace("<", "\\u003c"),
-            "viewer": _text("viewer.js"),
+            "viewer": page_text("viewer.js"),
         },
     )
     write_whole(path, page)
-
-
-def fill(template: str, values: dict[str, str]) -> str:
-    """Return the template with each ``{{name}}`` replaced once; inserted text is not read again."""
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], template)
-
-
-def _text(name: str) -> str:
-    """Return a file of this package."""
-    return importlib.resources.files(__package__).joinpath(name).read_text("utf-8")
 
 
 def _object(
@@ -84,7 +74,7 @@ def _object(
     notes = [*notes, *([estimate.message] if estimate.message else [])]
     parts = _parts(estimate)
     return fill(
-        _text("result_object.html"),
+        page_text("result_object.html"),
         {
             "head_class": "alone" if alone else "",
             "heading": f"Object {k + 1}",

@@ -5,10 +5,8 @@ picture's left and right borders are one line.
 """
 
 import html
-import importlib.resources
 import json
 import math
-import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,7 +15,7 @@ from jaxtyping import Float64, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from .figures import data_uri
-from .html import fill
+from .fill import fill, house_style, page_text
 
 # colours of equal steps of energy, highest to lowest; their brightness rises evenly
 RAMP = ((14, 17, 46), (36, 46, 108), (37, 94, 141), (34, 145, 140), (110, 194, 105), (250, 233, 92))
@@ -283,7 +281,6 @@ def landscape_page(landscape: Landscape, pictures: Pictures, name: str, category
         name: of the photo.
         category: of the object.
     """
-    style = re.search(r"<style>(.*?)</style>", _text("result_page.html"), re.DOTALL)
     frame, told = _frame(landscape), landscape.to_json()
     maps = {
         which: data_uri(landscape_picture(landscape, which), "PNG")
@@ -293,9 +290,9 @@ def landscape_page(landscape: Landscape, pictures: Pictures, name: str, category
         "frame": [LEFT, TOP, frame.width, frame.height, frame.low, frame.high]
     }
     return fill(
-        _text("landscape_page.html"),
+        page_text("landscape_page.html"),
         {
-            "style": style[1] if style else "",
+            "style": house_style(),
             "title": html.escape(f"{name}: energy landscape - featmesh"),
             "photo": html.escape(name),
             "told": html.escape(_sentence(told, category)),
@@ -363,7 +360,3 @@ def curve(landscape: Landscape) -> str:
         f"<svg viewBox='0 0 {width:g} {height:g}' role='img' aria-label='{label}'>"
         f"{''.join(parts)}{ends}{dots}</svg>"
     )
-
-
-def _text(name: str) -> str:
-    return importlib.resources.files(__package__).joinpath(name).read_text("utf-8")

@@ -1,8 +1,6 @@
 """The report of a robustness suite: one file with curves, tables and photos, offline (ours)."""
 
 import html
-import importlib.resources
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from featmesh.paths import write_whole
 
 from .charts import Chart, Interval, Line, chart_html
 from .figures import data_uri
-from .html import fill
+from .fill import fill, house_style, page_text
 
 Figures = Mapping[str, Any]
 Rows = Sequence[Mapping[str, Any]]
@@ -54,15 +52,14 @@ def write_suite_page(
         figures: what stands in ``suite.json``.
         shots: photos under a heading each.
     """
-    style = re.search(r"<style>(.*?)</style>", _text("result_page.html"), re.DOTALL)
     sections = [_curves(figures), _table(figures), _azimuths(figures), _flips(figures)]
     sections += [_calibration(figures), _timing(figures)]
     sections += [_photos(heading, found) for heading, found in shots.items()]
     name = str(figures["model"]["name"])
     page = fill(
-        _text("suite_page.html"),
+        page_text("suite_page.html"),
         {
-            "style": style[1] if style else "",
+            "style": house_style(),
             "title": html.escape(f"Robustness: {name} - featmesh"),
             "heading": html.escape(f"Robustness: {name}"),
             "told": html.escape(_told(figures)),
@@ -78,10 +75,6 @@ def charts_of(figures: Figures) -> list[Chart]:
     found = [_occlusion(figures), _severities(figures), _resolution(figures), _rotation(figures)]
     found += [_azimuth(figures), _azimuth_median(figures), _confusion(figures)]
     return [one for one in (*found, _reliability(figures)) if one is not None]
-
-
-def _text(name: str) -> str:
-    return importlib.resources.files(__package__).joinpath(name).read_text("utf-8")
 
 
 def _section(heading: str, told: str, *content: str) -> str:
