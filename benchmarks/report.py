@@ -150,7 +150,8 @@ HEAD = """# Measured
 
 Written by `python benchmarks/report.py` from the files in `benchmarks/results`; `DATA` is the
 folder with the photos. Every record counts: a photo without a pose, a refused one too, is an error
-of 180 degrees. Shares are between 0 and 1.
+of 180 degrees. Shares are between 0 and 1. `featmesh reproduce --data DATA` measures all of it again,
+beside what is told here, and says what it could not: models and data that are not bundled.
 """
 
 
@@ -198,11 +199,51 @@ def claims(runs: dict[str, Any], names: dict[str, str]) -> str:
     return "\n".join(lines)
 
 
+def compare(told: Any, found: Any) -> str:
+    """Return whether a number was found again: the same three digits, .01 or 5 % off, or not."""
+    if told is None or found is None:
+        return "not found" if found is None else "new"
+    if cell(told) == cell(found):
+        return "same"
+    near = abs(told - found) <= max(0.01 if abs(told) <= 1.5 else 0.0, 0.05 * abs(told))
+    return "close" if near else "differs"
+
+
+def write_comparison(args: argparse.Namespace) -> None:
+    """Write the numbers of the first table as they are told and as they were found again."""
+
+    def results(folder: Path, name: str) -> Any:
+        path = folder / f"{name}.json"
+        return json.loads(path.read_text("utf-8"))["results"] if path.is_file() else None
+
+    rows = []
+    for what, file, path, must in CLAIMS:
+        told, found = (look_up(results(f, file), path) for f in (args.against, args.results))
+        asked = not args.only or file in args.only
+        if asked and (told is not None or found is not None):
+            row = {"what": what, "file": file, "told": told, "found": found}
+            rows.append(row | {"verdict": compare(told, found), "reached": verdict(found, must)})
+    columns = ("what", "script", "told", "found again", "verdict", "reached")
+    lines = [
+        [r["what"], r["file"], r["told"], r["found"], r["verdict"], r["reached"]] for r in rows
+    ]
+    page = markdown(
+        {"title": "Numbers told, and found again here", "columns": columns, "rows": lines}
+    )
+    note = "Times are of this machine and its load; close: within .01 or 5 %.\n"
+    args.out.write_text(f"# Reproduced\n\n{note}\n{page}", encoding="utf-8")
+    args.out.with_name("compared.json").write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks.md"))
+    parser.add_argument("--against", type=Path, help="results that are told: compare with them")
+    parser.add_argument("--only", nargs="*", default=[], help="files to compare; default: all")
     args = parser.parse_args()
+    if args.against:
+        return write_comparison(args)
     files = sorted(args.results.glob("*.json"))
     runs = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
     words = machines(runs)

@@ -23,7 +23,6 @@ FENCE = re.compile(r"^( *)```([^\n`]*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 PLACES = {"X0": "1", "Y0": "2", "X1": "300", "Y1": "200", "DEG": "60", "F": "900"}
 PLACES |= {"VERB": "estimate"}
 OF_OTHERS: set[str] = set()  # options of other programs, as "page: words"
-RENAMED = {"benchmarks/calibration.py"}  # a table of docs/benchmarks.md names it as it was then
 ABRIDGED = {"..."}  # a command line that leaves something out ends so
 RUN = {"checkpoint.md", "index.md", "own-renderer.md"}  # as they stand; see.md: tests/cli/test_see
 
@@ -211,7 +210,7 @@ def test_files_extras_and_targets_exist(page: Path) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for path in re.findall(r"python ((?:examples|benchmarks)/\S+\.py)", page.read_text("utf-8")):
-        assert (ROOT / path).is_file() or path in RENAMED, path
+        assert (ROOT / path).is_file(), path
     for line in shell(page):
         for extra in re.findall(r"featmesh\[([\w,]+)\]", line):
             assert set(extra.split(",")) <= set(project["optional-dependencies"]), line

@@ -38,6 +38,7 @@ VERBS = {
     "export": "take meshes, poses or the network away, in other programs' formats",
     "import-weights": "turn a PyTorch checkpoint into a trunk to train from, running none of it",
     "models": "list the bundled models with what was measured on them",
+    "reproduce": "measure again every number of README and docs, on this machine",
     "info": "show what a model is and what was measured on it",
     "doctor": "check this installation",
 }

@@ -1,6 +1,6 @@
 """Fit the bundled car's confidence: held-out cars bare and occluded, and photos without a car.
 
-python benchmarks/calibrate_car.py --data DIR [--model models/car] [--write]
+python benchmarks/calibration.py --data DIR [--model models/car] [--write]
 
 Looked at are photos of the 20 car models that were kept out of the training, with their box and
 without, and the first half of the pictures without a car. With --write the numbers go into the
@@ -91,7 +91,7 @@ def main() -> None:
         found = list(track(pool.map(done, tasks, chunksize=8), len(tasks), "calibrate"))
     fitted, figures = fit_calibration(found), cross_fitted(found)
     if fitted is None:
-        raise SystemExit("calibrate_car: too few outcomes of a kind; try: without --limit")
+        raise SystemExit("calibration: too few outcomes of a kind; try: without --limit")
     if args.write:
         update_model(find_model(args.model), {"calibration": asdict(fitted)})
     rows: list[list[Any]] = [[key, value] for key, value in figures.items()]
