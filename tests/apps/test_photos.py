@@ -127,6 +127,19 @@ def test_every_task_writes_masks_at_the_photos_own_size(tmp_path: Path, estimato
     assert '"name": "parts"' in (result.folder / "result.html").read_text("utf-8")
 
 
+def test_what_is_written_may_be_let_go_of(tmp_path: Path, estimator: None) -> None:
+    # of many photos the masks, as large as the photos, would fill the memory
+    path, models = write_photo(tmp_path / "a.png"), [("car", FakeModel())]
+    (kept,) = estimate_photos(models, [path], tmp_path / "k", Request())
+    (result,) = estimate_photos(models, [path], tmp_path / "o", Request(), keep=False)
+    assert kept.estimate.segmentation is not None
+    assert result.estimate.segmentation is None and result.estimate.maps is None
+    assert {f.name for f in result.folder.iterdir()} == {f.name for f in kept.folder.iterdir()}
+    seconds = {"seconds": {}}
+    assert result.document | seconds == kept.document | seconds
+    show([result])
+
+
 def test_every_object_gets_its_files(tmp_path: Path, estimator: None, fake_module) -> None:
     def find_all(model, photo, camera=None, task="pose", config=None):
         one, two = found(photo, maps=False), found(photo, seen(azimuth=1.0), maps=False)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from featmesh.model.labels import Labels
 from featmesh.photo.camera_file import read_camera_file
 from featmesh.photo.photo import Photo
 from featmesh.photo.read import read_photo
+from featmesh.progress import track
 from featmesh.stopwatch import Stopwatch
 
 from .result_files import Found, with_files, write
@@ -108,7 +110,11 @@ def asked_models(told: str, labels: Path | None = None) -> list[tuple[str, Any]]
 
 
 def estimate_photos(
-    models: Sequence[tuple[str, Model]], paths: Sequence[Path], out: Path, request: Request
+    models: Sequence[tuple[str, Model]],
+    paths: Sequence[Path],
+    out: Path,
+    request: Request,
+    keep: bool = True,
 ) -> list[PhotoResult]:
     """Estimate each photo and write its folder; a photo that cannot be used stops no other.
 
@@ -117,6 +123,8 @@ def estimate_photos(
         paths: photos.
         out: folder of the result folders.
         request: the same for each photo; ``every`` goes with one model.
+        keep: hand back masks and feature maps too, which are as large as the photos; no: they are
+            let go of once they are written.
 
     Raises:
         CheckpointError: E_CKPT_PART where the task is ``shape`` and a model has no shape space.
@@ -124,7 +132,9 @@ def estimate_photos(
     categories = [category for _, category in models]
     warnings = [_lacking(c, request) for c in categories]  # else every photo would be to blame
     results = []
-    for path, folder in zip(paths, folders(paths, out), strict=True):
+    pairs = list(zip(paths, folders(paths, out), strict=True))
+    watched = len(pairs) > 1 and sys.stderr.isatty()
+    for path, folder in track(pairs, len(pairs), "estimate") if watched else pairs:
         photo, estimates, number = _estimate(categories, path, request)
         name, category = models[number]
         if estimates[0].has_pose:
@@ -133,6 +143,8 @@ def estimate_photos(
         found = Found(photo, estimates, category.labels, request.task == "segment")
         document = with_files(result_json(path, photo, name, category.hash, estimates), found)
         write(folder, found, document)
+        if not keep:
+            estimates = tuple(replace(e, maps=None, segmentation=None) for e in estimates)
         results.append(PhotoResult(path, folder, estimates, document))
     return results
 

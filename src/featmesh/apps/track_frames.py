@@ -13,11 +13,11 @@ from PIL import Image
 
 from featmesh.errors import BackendUnavailable, FeatmeshError, InputError
 from featmesh.photo.files import open_regular
+from featmesh.photo.listed import PICTURES
 from featmesh.photo.photo import Photo
 from featmesh.photo.read import MAX_PIXELS, read_photo
 from featmesh.photo.sniff import SNIFF_BYTES, sniff
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".avif")
 FILMS = {"MP4 or QuickTime video": "mov", "Matroska or WebM video": "matroska"}
 ANIMATED = ("GIF", "WEBP", "PNG")
 FPS = 25.0  # of pictures, which do not say

@@ -13,6 +13,7 @@ from typing import Literal
 import tyro
 
 from featmesh.inference.config import EstimateConfig
+from featmesh.photo.listed import listed
 
 from . import exits
 
@@ -22,7 +23,7 @@ class Arguments:
     """Options of ``featmesh estimate``."""
 
     photos: tyro.conf.Positional[tuple[Path, ...]]
-    """Photos (JPEG, PNG, ...)."""
+    """Photos (JPEG, PNG, HEIC, ...), folders of them, patterns, .txt files with a path a line."""
     model: str = "car"
     """Name of a bundled model, or a model folder; of several, joined by commas, or of any (all that
     are bundled) the one that explains the photo best."""
@@ -52,7 +53,8 @@ class Arguments:
 
 def run(arguments: Arguments) -> int:
     """Estimate each photo; a photo that cannot be used is told and does not stop the others."""
-    _check(arguments)
+    photos = listed(arguments.photos, "estimate")
+    _check(arguments, len(photos))
     from featmesh.apps.photos import Request, asked_models, estimate_photos, faults, show
 
     request = Request(
@@ -66,7 +68,7 @@ def run(arguments: Arguments) -> int:
         every=arguments.all,
     )
     models = asked_models(arguments.model, arguments.labels)
-    results = estimate_photos(models, arguments.photos, arguments.out, request)
+    results = estimate_photos(models, photos, arguments.out, request, keep=False)
     if arguments.json:
         document = {"schema": 1, "results": [result.document for result in results]}
         sys.stdout.write(json.dumps(document, indent=1, allow_nan=False) + "\n")
@@ -77,9 +79,8 @@ def run(arguments: Arguments) -> int:
     return exits.FAILED if faults(results) else 0
 
 
-def _check(arguments: Arguments) -> None:
-    """Raise UsageError where options do not go together."""
-    a, count = arguments, len(arguments.photos)
+def _check(a: Arguments, count: int) -> None:
+    """Raise UsageError where options do not go together, with so many photos."""
     several = a.model == "any" or ("," in a.model and not Path(a.model).exists())
     cameras = sum(value is not None for value in (a.focal_px, a.fov, a.camera))
     faults = {

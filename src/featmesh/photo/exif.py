@@ -35,12 +35,15 @@ def displayed(stored: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(_TURNS[orientation](stored))
 
 
-def read_exif(image: Image.Image) -> tuple[int, Camera | None, tuple[str, ...]]:
+def read_exif(
+    image: Image.Image, as_displayed: bool = False
+) -> tuple[int, Camera | None, tuple[str, ...]]:
     """Return (orientation 1 to 8, camera of the displayed photo or None, warnings).
 
     Args:
         image: a decoded picture. Decoders that turn it themselves (TIFF) have by then removed the
             orientation.
+        as_displayed: whether the picture is turned already, whatever its EXIF data say.
 
     The camera has the principal point in the centre and square pixels. Broken EXIF data are no
     reason to refuse a photo: they are passed over with a warning.
@@ -48,7 +51,7 @@ def read_exif(image: Image.Image) -> tuple[int, Camera | None, tuple[str, ...]]:
     orientation, camera, notes = 1, None, []
     try:
         exif = image.getexif()
-        orientation = exif.get(_ORIENTATION, 1)
+        orientation = 1 if as_displayed else exif.get(_ORIENTATION, 1)
         if not isinstance(orientation, int) or orientation not in _TURNS:
             notes.append(f"EXIF orientation {orientation!r:.40} is none of 1 to 8 and is ignored")
             orientation = 1

@@ -15,6 +15,8 @@ from featmesh.errors import InputError
 from .convert import to_rgb, value_span
 from .exif import displayed, read_exif
 from .files import open_regular, refusal
+from .heif import FORMAT as HEIF
+from .heif import open_heif
 from .photo import MIN_SIDE, Photo
 from .sniff import READABLE, SNIFF_BYTES, sniff
 
@@ -29,13 +31,15 @@ def read_photo(
     """Return the photo of an image file as displayed: 8-bit RGB, EXIF rotation applied.
 
     Args:
-        path: of a local JPEG, PNG, WebP, TIFF, GIF, BMP, PNM, JPEG 2000 or AVIF file.
+        path: of a local JPEG, PNG, WebP, TIFF, GIF, BMP, PNM, JPEG 2000, AVIF or (with the package
+            pi-heif) HEIC file.
         max_pixels: larger pictures are refused by their header, before any pixel is decoded.
             Pillow's own limit of 179 million stands above it.
         allow_truncated: take what a cut-off file holds, black below, with a warning.
 
     The camera is the one EXIF records, where it records it for a picture of this size. Of an
-    animation the first frame is taken, with a warning.
+    animation the first frame is taken, of a HEIC with several pictures the primary one, with a
+    warning.
 
     Raises:
         InputError: E_IO, E_IMG_FORMAT, E_IMG_TOO_LARGE, E_IMG_TOO_SMALL, E_IMG_RANGE,
@@ -47,8 +51,9 @@ def read_photo(
         _check_size(image.width, image.height, name, max_pixels)
         span = value_span(image, name)
         image, notes = _decode(image, file, name, allow_truncated)
+        _check_size(image.width, image.height, name, max_pixels)  # a decoder may know better
         pixels, alpha = to_rgb(image, span, name)
-        orientation, camera, exif_notes = read_exif(image)
+        orientation, camera, exif_notes = read_exif(image, as_displayed=image.format == HEIF)
         notes += [*exif_notes, *_frame_notes(image)]
     return Photo(
         displayed(pixels, orientation),
@@ -75,14 +80,18 @@ def _picture_kind(file: BinaryIO, name: str) -> str:
 def _open(file: BinaryIO, kind: str, name: str, max_pixels: int) -> ImageFile.ImageFile:
     file.seek(0)
     Image.init()
-    if kind not in Image.OPEN:
+    if kind not in (*Image.OPEN, HEIF):
         hint = "convert it to JPEG or PNG, or update Pillow"
         got = f"{kind}, which this Pillow cannot read, in {name!r}"
         raise refusal("E_IMG_FORMAT", "read_photo", "a known kind of picture", got, hint)
     try:
+        if kind == HEIF:
+            return open_heif(file, name, max_pixels)
         with _QUIET, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # above 89 Mpx Pillow warns; the limit here is ours
             return Image.open(file, formats=[kind])
+    except InputError:
+        raise
     except Image.DecompressionBombError as error:
         count = re.search(r"\d+", str(error))
         raise _too_large(f"{count.group() if count else 'far more'} px", name, max_pixels) from None
@@ -148,7 +157,11 @@ def _frame_notes(image: Image.Image) -> list[str]:
         many = image.format != "MPO" and getattr(image, "is_animated", False)
     except Exception:  # looking for a second frame in a broken file
         many = False
-    return ["the file holds several frames or pages: the first one is used"] if many else []
+    if not many:
+        return []
+    if image.format == HEIF:
+        return ["the file holds several pictures: the primary one is used"]
+    return ["the file holds several frames or pages: the first one is used"]
 
 
 def _too_large(got: str, name: str, max_pixels: int) -> InputError:
@@ -166,7 +179,8 @@ def _broken(error: Exception, kind: str, name: str) -> InputError:
         return refusal(
             "E_IO", "read_photo", "a file that can be read", f"{name!r} ({error})", "again"
         )
-    if isinstance(error, ValueError):  # text and profile bombs, nonsense in the header
+    # ValueError: text and profile bombs, nonsense in the header; of libheif also a file cut off
+    if "Unsupported" in str(error) if kind == HEIF else isinstance(error, ValueError):
         got = f"{name!r}, which looks like {kind}, but: {error}"
         return refusal("E_IMG_FORMAT", "read_photo", "a sound picture", got, "save it again")
     got = f"{name!r}, which begins as {kind} but is cut off or damaged ({error})"

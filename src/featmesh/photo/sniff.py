@@ -4,7 +4,8 @@ import re
 
 SNIFF_BYTES = 1024  # how much of the file's beginning is looked at
 
-# Pillow's name of each readable kind; everything else is refused before a decoder sees it
+# Pillow's name of each readable kind (HEIF needs a package, see heif.py); everything else is
+# refused before a decoder sees it
 _PICTURES: tuple[tuple[bytes, str], ...] = (
     (rb"\xff\xd8\xff", "JPEG"),
     (rb"\x89PNG\r\n\x1a\n", "PNG"),
@@ -14,10 +15,10 @@ _PICTURES: tuple[tuple[bytes, str], ...] = (
     (rb"BM.{12}", "BMP"),
     (rb"P[1-6fy]\s", "PPM"),
     (rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  ", "JPEG2000"),
-    (rb"....ftypavi[fs]", "AVIF"),
+    (rb"....ftyp(avi[fs]|m(if|sf)1.{4}(.{4}){0,6}?avi[fs])", "AVIF"),  # brand, or a further one
+    (rb"....ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", "HEIF"),
 )
 _OTHERS: tuple[tuple[bytes, str], ...] = (
-    (rb"....ftyp(hei|hev|mif1|msf1)", "HEIC"),
     (rb"....ftyp", "MP4 or QuickTime video"),
     (rb"\x1aE\xdf\xa3", "Matroska or WebM video"),
     (rb"%PDF", "PDF"),
