@@ -73,7 +73,8 @@ def done(task: tuple[argparse.Namespace, Job]) -> Outcome:
     if level != "L0":
         pixels = occlude(pixels, box, level, args.seed, thing.index, occluders(args.data))[0]
     truth = np.asarray(thing.R, dtype=np.float64)
-    return outcome(model, pixels, box if boxed else None, truth, thing.model_name or "")
+    looked = box if boxed else None
+    return outcome(model, pixels, looked, truth, thing.model_name or "", thing.distance)
 
 
 def main() -> None:

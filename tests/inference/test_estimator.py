@@ -216,7 +216,7 @@ def test_stages_are_timed():
     seen, at = VIEWS[0]
     pose = aside(seen, CAMERA, at)
     found = estimate(car_model(), photo_of(pose, CAMERA))
-    assert set(found.seconds) == {"locate", "features", "scan", "refine"}
+    assert set(found.seconds) == {"locate", "features", "scan", "refine", "focal"}
     assert all(v >= 0 for v in found.seconds.values())
 
 

@@ -9,10 +9,13 @@ from fixtures import background, car_model, car_views
 
 from featmesh.draws import generator
 from featmesh.inference.confidence import SIGNALS
+from featmesh.inference.focal import Profile
 from featmesh.learn.calibration import (
     Outcome,
     cross_fitted,
     fit_calibration,
+    fit_focal,
+    focal_figures,
     outcome,
     outcomes,
     reliability_figures,
@@ -130,3 +133,44 @@ def test_turns_that_look_alike_are_right(tmp_path):
     twofold = replace(model, extra=model.extra | {"symmetry": 2})
     alike = outcome(twofold, photo, sample.box, half, "car")
     assert plain.error > math.radians(170) and alike.error < math.radians(10)
+
+
+def of_lens(count: int, seed: int, spread: float) -> list[Outcome]:
+    """Outcomes whose true focal lengths are spread so far about the valley of their profile."""
+    rng = generator(seed, "lens")
+    z = np.linspace(-3, 3, 61)
+    valley = Profile(z, 0.5 * z**2, np.exp(z))
+    values = dict.fromkeys(SIGNALS, 0.0)
+    true = np.exp(spread * rng.normal(size=count))
+    return [Outcome(values, 0.1, f"car {k % 7}", valley, float(d)) for k, d in enumerate(true)]
+
+
+def test_nine_of_ten_focal_lengths_lie_in_the_interval_of_others():
+    heat = fit_focal([k.focal for k in of_lens(2000, 0, 0.4)])
+    assert heat == pytest.approx(0.4**2, rel=0.15)
+    told = focal_figures([k.focal for k in of_lens(2000, 1, 0.4)], heat)
+    assert 0.88 < told["coverage"] < 0.92 and told["count"] == 2000
+    assert told["above"] + told["below"] == pytest.approx(1 - told["coverage"])
+    assert told["median_high_over_low"] == pytest.approx(math.exp(2 * 1.645 * 0.4), rel=0.1)
+
+
+def test_a_focal_length_is_calibrated_only_where_distances_are_known():
+    known = drawn(1200, 0)[0]
+    assert fit_calibration(known).focal is None
+    seen = [
+        replace(k, profile=lens.profile, distance=lens.distance)
+        for k, lens in zip(known, of_lens(1200, 0, 0.4), strict=True)
+    ]
+    assert fit_calibration(seen).focal == pytest.approx(0.4**2, rel=0.15)
+    assert 0.87 < cross_fitted(seen)["focal_coverage"] < 0.93
+    assert replace(known[0], profile=seen[0].profile).focal is None
+    assert fit_focal([k.focal for k in seen[:30]]) is None
+
+
+def test_a_photo_of_known_distance_keeps_its_profile(tmp_path):
+    model, (view, *_) = car_model(), car_views(tmp_path, 1, (192, 256))
+    sample = sample_of(view, model.template)
+    photo = read_photo(sample.image).pixels
+    assert outcome(model, photo, sample.box, sample.R, "car").focal is None
+    profile, at = outcome(model, photo, sample.box, sample.R, "car", 2.0).focal
+    assert profile.log_focal[0] <= at <= profile.log_focal[-1]

@@ -23,6 +23,7 @@ from .confidence import signals
 from .config import EstimateConfig, RefineConfig
 from .energy import Comparison
 from .energy_numba import FusedEnergy
+from .focal import Profile
 from .refine import Refined, stiffness
 from .result import Estimate, Maps, Mode, Shape
 
@@ -167,6 +168,26 @@ def _judged(model: CategoryModel, estimate: Estimate, seen: dict[str, float]) ->
         mesh=None,
         shape=None,
     )
+
+
+def tells_focal(model: CategoryModel) -> bool:
+    """Return whether a profile of the focal length is wanted: to tell it, or to be calibrated."""
+    return model.calibration is None or model.calibration.focal is not None
+
+
+def with_focal(
+    model: CategoryModel, estimate: Estimate, trial: Trial, profile: Profile
+) -> Estimate:
+    """Return the estimate with its profile, and the interval of the focal length if calibrated."""
+    estimate = replace(estimate, profile=profile)
+    heat = None if model.calibration is None else model.calibration.focal
+    if heat is None or estimate.camera is None:
+        return estimate
+    f = estimate.camera.fx
+    first = trial.before or trial.refined  # fitting the shape may have moved the lens
+    moved = float(np.exp(first.log_zoom[0] - trial.refined.log_zoom[0]))
+    low, high = (f * moved * float(np.exp(v)) for v in profile.interval(heat))
+    return replace(estimate, focal_interval=(min(low, f), max(high, f)))
 
 
 def _shape(model: CategoryModel, trial: Trial, unit: float) -> Shape | None:

@@ -20,9 +20,9 @@ from featmesh.stopwatch import Stopwatch
 
 from .config import EstimateConfig, crop_size, glance_config, guessed
 from .descent import RefineStep
-from .describe import Lens, Trial, describe, projected_box
+from .describe import Lens, Trial, describe, projected_box, tells_focal, with_focal
 from .locate import locate, share
-from .refine import Refined, fit_shape, render_and_compare
+from .refine import Refined, fit_shape, focal_profile, render_and_compare
 from .result import Estimate
 from .scan import Starts, scan
 from .segment import segment
@@ -81,11 +81,15 @@ def estimate(
             fitted = fit_shape(trial.cells, model, refined, free, config.shape, on_step)
         trial = replace(trial, refined=fitted, before=refined)
     found = describe(model, photo, lens, trial, config, clock.seconds, warnings)
+    if found.has_pose and not lens.known and tells_focal(model):
+        with clock("focal"):
+            first = trial.before or trial.refined
+            profile = focal_profile(trial.cells, model, first, config.refine)
+            found = with_focal(model, found, trial, profile)
     if task == "segment" and found.has_pose:
         with clock("segment"):
             found = replace(found, segmentation=segment(model, photo, found, None, config.segment))
-        found = replace(found, seconds=dict(clock.seconds))
-    return found
+    return replace(found, seconds=dict(clock.seconds))
 
 
 def find_box(

@@ -22,11 +22,15 @@ from featmesh.model.category import CategoryModel, FeatureMap, finer
 
 from .box_fit import box_fit
 from .config import RefineConfig, ShapeConfig
-from .descent import Descent, RefineStep, Schedule, State
+from .descent import NEAREST, Descent, RefineStep, Schedule, State
 from .energy import Comparison
 from .energy_numba import FusedEnergy
+from .focal import Profile
 from .scan import Starts
 from .surface import MovingSurface
+
+ZOOMS = np.linspace(-1.6, 2.8, 12)  # log zooms of a profile: two sigma of the prior, and the far
+_FITS = 10  # Levenberg-Marquardt steps at each
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,40 @@ def render_and_compare(
     bend = np.concatenate([start.log_zoom[:, None], np.zeros((n, 3))], 1)
     final = descent.run(State(start.R.copy(), start.t.copy(), bend, np.full(n, np.inf)))
     return _refined(descent.energy, descent.surface, final)
+
+
+def focal_profile(
+    feature_map: FeatureMap,
+    model: CategoryModel,
+    found: Refined,
+    config: RefineConfig | None = None,
+) -> Profile:
+    """Return how the energy of the best pose changes with the focal length, all else refitted.
+
+    Args:
+        feature_map: what the network sees.
+        model: mesh and texture.
+        found: poses, from :func:`render_and_compare`; only the best counts.
+        config: the one they were found with.
+    """
+    c = config or RefineConfig()
+    energy, stiff = pose_energy(feature_map, model, c)
+    zooms = np.append(ZOOMS, found.log_zoom[0])
+    n = len(zooms)
+    free = np.array([True] * 6 + [False] + [c.proportions] * 3)
+    schedule = Schedule(c.optimiser, 0, (), c.lr, n, _FITS)
+    descent = Descent(energy, MovingSurface(model, False), free, stiff, schedule)
+    t, bend = np.repeat(found.t[:1], n, 0), np.zeros((n, 4))
+    bend[:, 0], bend[:, 1:] = zooms, found.log_stretch[0]
+    t[:, 2] = np.maximum(t[:, 2] * np.exp(zooms - found.log_zoom[0]), NEAREST)  # the same size
+    final = descent.run(State(np.repeat(found.R[:1], n, 0), t, bend, np.full(n, np.inf)))
+    extent = model.mesh().extent.double().numpy() * np.exp(final.bend[:, 1:])
+    distance = np.linalg.norm(final.t, axis=1) / np.linalg.norm(extent, axis=1)
+    log_focal = final.bend[:, 0] - found.log_zoom[0]
+    order = np.argsort(log_focal, kind="stable")
+    # a camera that would have to stand inside the object explains nothing
+    order = order[(final.t[order, 2] > 1.02 * NEAREST) | (log_focal[order] == 0)]
+    return Profile(log_focal[order], final.energy[order], distance[order])
 
 
 def pose_energy(

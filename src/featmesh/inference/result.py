@@ -21,6 +21,7 @@ from featmesh.geometry.pose import Pose
 from featmesh.geometry.viewpoint import Viewpoint
 from featmesh.photo.photo import Photo
 
+from .focal import Profile
 from .plain import number, pose_json
 
 SCHEMA = 1
@@ -168,6 +169,10 @@ class Estimate:
             None for a model that is not calibrated.
         rotation_interval: rotation error, radians, that 90 % of such estimates stay below; None
             where there is no pose or the model is not calibrated.
+        focal_interval: between which focal lengths, pixels of the photo (fx of ``camera``), 90 % of
+            the true ones lie; t and distance are as uncertain, in proportion. None where the camera
+            is known, where there is no pose, or the model is not calibrated for it.
+        profile: what that interval is made of; None where none was asked for.
         signals: what the confidence is made of (:mod:`featmesh.inference.confidence`).
         modes: the other poses the search came to, best first.
         camera: the camera the pose belongs to (photo pixels).
@@ -208,6 +213,8 @@ class Estimate:
     signals: dict[str, float] = field(default_factory=dict)
     margin: float | None = None
     rivals: tuple[tuple[str, float], ...] = ()
+    focal_interval: tuple[float, float] | None = None
+    profile: Profile | None = None
 
     @classmethod
     def refused(cls, category: str, error: FeatmeshError) -> "Estimate":
@@ -234,6 +241,8 @@ class Estimate:
         row |= {"score": number(self.score, 6), "confidence": number(self.confidence, 4)}
         width = self.rotation_interval
         row["rotation_interval"] = number(None if width is None else math.degrees(width), 2)
+        lens = self.focal_interval
+        row["focal_interval"] = None if lens is None else [number(f, 1) for f in lens]
         row["modes"] = [
             pose_json(mode.cam_from_obj, self.t_unit) | {"score": number(mode.score, 6)}
             for mode in self.modes

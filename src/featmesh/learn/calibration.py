@@ -7,7 +7,7 @@ over the objects' model names (contracts 6): nobody judges himself.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from featmesh.geometry.crop import Box
 from featmesh.geometry.viewpoint import ray_rotation
 from featmesh.inference.confidence import OF_GIST, SIGNALS
 from featmesh.inference.estimator import estimate
+from featmesh.inference.focal import SHARE, Profile
 from featmesh.model.calibration import Calibration
 from featmesh.model.category import CategoryModel
 from featmesh.photo.photo import Photo
@@ -34,11 +35,12 @@ from featmesh.views.occlude import LEVELS, occlude
 from .correspondence import Sample
 
 RIGHT = math.radians(30)
-SHARE = 0.9  # of the errors that an interval holds
 REFUSED = 0.0025  # share of the right answers that may be refused
 FEWEST = 40  # outcomes of each kind; with fewer nothing is fitted
 RIDGE = 1e-3
 FOLDS = 5
+HEATS = (1e-4, 1.0)  # energies between which that of a focal length is sought
+HALVINGS = 16  # to a thousandth of it
 SMALLEST = 1e-4  # scale of a signal that is always the same
 DIGITS = 6
 Pixels = UInt8[np.ndarray, "_ _ 3"]
@@ -52,11 +54,26 @@ class Outcome:
         signals: by name (:data:`featmesh.inference.confidence.SIGNALS`, and ``OF_GIST``).
         error: of the rotation, radians; nan in a photo without the object.
         name: of the object, empty in a photo without it.
+        profile: of the focal length; None where the camera was known, or there is no object.
+        distance: true one, in diagonals of the object's own box; nan where it is not known.
     """
 
     signals: dict[str, float]
     error: float
     name: str
+    profile: Profile | None = field(default=None, compare=False)
+    distance: float = math.nan
+
+    @property
+    def focal(self) -> tuple[Profile, float] | None:
+        """The profile, and where in it the truth lies; None where either is unknown.
+
+        What a cut-out photo says of its lens is the strength of perspective: the truth is the focal
+        length with which the camera stands as far away as it did.
+        """
+        if self.profile is None or not self.distance > 0:
+            return None
+        return self.profile, self.profile.at_distance(self.distance)
 
 
 def outcomes(
@@ -88,6 +105,7 @@ def outcome(
     box: Box | None,
     R: Float[np.ndarray, "3 3"] | None = None,
     name: str = "",
+    distance: float | None = None,
 ) -> Outcome:
     """Return what comes of one photo; turns that look alike, as the model states, are right.
 
@@ -97,6 +115,7 @@ def outcome(
         box: of the object, None to find it.
         R: true rotation, seen along the ray to the object's centre; None where there is no object.
         name: of the object.
+        distance: true one of the camera, diagonals of the object's box; None where it is unknown.
     """
     bare = replace(model, calibration=None, threshold=None)
     e = estimate(bare, Photo(np.ascontiguousarray(pixels)), box)
@@ -107,7 +126,10 @@ def outcome(
     pose = e.cam_from_obj
     seen = (ray_rotation(pose.t) @ pose.R).numpy()
     alike = checked_symmetry(model.extra.get("symmetry", 1))
-    return Outcome(e.signals, symmetric_error(seen, R, alike), name)
+    error = symmetric_error(seen, R, alike)
+    if distance is None:
+        return Outcome(e.signals, error, name)
+    return Outcome(e.signals, error, name, e.profile, distance)
 
 
 def fit_calibration(known: Sequence[Outcome]) -> Calibration | None:
@@ -126,9 +148,47 @@ def fit_calibration(known: Sequence[Outcome]) -> Calibration | None:
         _rounded(scale),
         _rounded(_logistic(z, right)),
         _rounded(_quantile(z[there], np.log(np.maximum(errors[there], 1e-3)))),
+        focal=fit_focal([pair for pair in (k.focal for k in known) if pair is not None]),
     )
     sure = [fitted.confidence(k.signals) for k, good in zip(known, right, strict=True) if good]
     return replace(fitted, no_object_below=round(float(np.quantile(sure, REFUSED)), DIGITS))
+
+
+def fit_focal(known: Sequence[tuple[Profile, float]]) -> float | None:
+    """Return the energy by which 90 % of the true focal lengths lie in their interval.
+
+    Args:
+        known: profiles, each with the truth as its ``log_focal``.
+
+    None where there are too few.
+    """
+    if len(known) < FEWEST:
+        return None
+    low, high = HEATS
+    for _ in range(HALVINGS):
+        middle = math.sqrt(low * high)
+        enough = focal_figures(known, middle)["coverage"] >= SHARE
+        low, high = (low, middle) if enough else (middle, high)
+    return round(high, DIGITS)
+
+
+def focal_figures(known: Sequence[tuple[Profile, float]], heat: float) -> dict[str, Any]:
+    """Return how good the intervals of the focal length are.
+
+    Share that hold the truth, that lie above and below it, median of high over low, and the
+    median factor by which the estimates are off.
+    """
+    ends = np.array([profile.interval(heat) for profile, _ in known])
+    truth = np.array([at for _, at in known])
+    above, below = truth < ends[:, 0], truth > ends[:, 1]
+    return {
+        "count": len(known),
+        "coverage": float((~above & ~below).mean()),
+        "above": float(above.mean()),
+        "below": float(below.mean()),
+        "median_high_over_low": float(np.exp(np.median(ends[:, 1] - ends[:, 0]))),
+        "median_factor_off": float(np.exp(np.median(np.abs(truth)))),
+    }
 
 
 def cross_fitted(known: Sequence[Outcome], folds: int = FOLDS) -> dict[str, Any]:
@@ -136,12 +196,14 @@ def cross_fitted(known: Sequence[Outcome], folds: int = FOLDS) -> dict[str, Any]
 
     Of photos with the object: calibration error, AUROC of right against wrong, share of errors
     inside their interval, rank correlation of interval and error; and the AUROC of photos with the
-    object against those without.
+    object against those without. Where distances are known, the share of focal lengths inside
+    their interval too.
     """
     names = sorted({k.name for k in known if k.name})
     fold = {name: i % folds for i, name in enumerate(names)}
     of = [fold.get(k.name, i % folds) for i, k in enumerate(known)]
     sure, width = np.full(len(known), np.nan), np.full(len(known), np.nan)
+    held: list[bool] = []
     for f in range(folds):
         fitted = fit_calibration([k for k, own in zip(known, of, strict=True) if own != f])
         if fitted is None:
@@ -149,8 +211,11 @@ def cross_fitted(known: Sequence[Outcome], folds: int = FOLDS) -> dict[str, Any]
         for i, k in enumerate(known):
             if of[i] == f:
                 sure[i], width[i] = fitted.confidence(k.signals), fitted.interval(k.signals)
+                if fitted.focal is not None and k.focal is not None:
+                    held.append(focal_figures([k.focal], fitted.focal)["coverage"] == 1)
     errors = np.array([k.error for k in known])
-    return reliability_figures(sure, width, errors)
+    figures = reliability_figures(sure, width, errors)
+    return figures | ({"focal_coverage": float(np.mean(held))} if held else {})
 
 
 def reliability_figures(

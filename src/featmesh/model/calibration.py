@@ -27,6 +27,8 @@ class Calibration:
         width: the same of the logarithm of the rotation error, radians, that 90 % stay below.
         uncertain_below: probability below which an answer is ``uncertain``.
         no_object_below: probability below which it is ``no_object``.
+        focal: energy that makes a focal length e times less likely, by which the interval of an
+            unknown one is told (:mod:`featmesh.inference.focal`); None: no interval.
     """
 
     signals: tuple[str, ...]
@@ -36,17 +38,19 @@ class Calibration:
     width: tuple[float, ...]
     uncertain_below: float = 0.8
     no_object_below: float = 0.0
+    focal: float | None = None
 
     def checked(self) -> "Calibration":
         """Return this calibration, or raise E_CKPT_CONFIG where its parts do not fit."""
         n = len(self.signals)
         lengths = [len(v) for v in (self.centre, self.scale, self.right, self.width)]
         numbers = [*self.centre, *self.scale, *self.right, *self.width]
-        if lengths != [n, n, n + 1, n + 1] or not all(map(math.isfinite, numbers)):
+        fits = lengths == [n, n, n + 1, n + 1] and all(map(math.isfinite, numbers))
+        if not fits or not (self.focal is None or 0 < self.focal < math.inf):
             raise CheckpointError(
                 "E_CKPT_CONFIG",
-                f"calibration: expected {n} finite numbers and biases, got lengths {lengths}; "
-                "try: fetch the model folder again",
+                f"calibration: expected {n} finite numbers and biases and no focal or one above 0, "
+                f"got lengths {lengths}, focal {self.focal}; try: fetch the model folder again",
             )
         return self
 

@@ -126,6 +126,9 @@ def _numbers(estimate: Estimate, result: dict[str, Any] | None) -> list[tuple[st
     for key, label, unit, digits in shown:
         if row[key] is not None:
             numbers.append((label, f"{row[key]:.{digits}f}{unit}"))
+    if row["focal_interval"] is not None:
+        low, high = row["focal_interval"]
+        numbers.append(("Focal length, 9 in 10 within", f"{low:.0f} to {high:.0f} px"))
     if estimate.segmentation is not None:
         seen = visible_percent(estimate.segmentation)
         numbers.append(("Visible", f"{seen:.0f} % of its pixels"))
