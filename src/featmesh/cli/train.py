@@ -2,7 +2,8 @@
 
 --preset nemo is the published training of NeMo: the cuboid around the CADs, ResNet-50, its sizes
 and rates; other options given beside it win (docs/nemo.md). --method bins, 6d and nearest train
-what the method is measured against, on the same crops (docs/baselines.md).
+what the method is measured against, on the same crops (docs/baselines.md). Under torchrun several
+processes train as one (docs/distributed.md).
 """
 
 import ast
@@ -80,12 +81,9 @@ def chosen(base: Any, given: Any) -> Any:
     for one in fields(base):
         value, own = getattr(given, one.name), getattr(base, one.name)
         if value is not None:
-            found[one.name] = chosen(own, value) if _nested(own, value) else value
+            nested: Any = is_dataclass(own) and is_dataclass(value)
+            found[one.name] = chosen(own, value) if nested else value
     return replace(base, **found)
-
-
-def _nested(own: Any, value: Any) -> bool:
-    return is_dataclass(own) and is_dataclass(value)
 
 
 def run(arguments: Any) -> int:
@@ -93,7 +91,9 @@ def run(arguments: Any) -> int:
     config = chosen(PRESETS[arguments.preset], arguments)
     if arguments.method != "featmesh":
         from featmesh.learn.direct import train_direct
+        from featmesh.learn.ranks import expect_one
 
+        expect_one(f"--method {arguments.method}")
         return train_direct(config, DirectConfig(kind=arguments.method))
     from featmesh.learn.session import train
 

@@ -167,18 +167,21 @@ def _pictures(config: TrainConfig, groups: Sequence[Sequence[Sample]]) -> tuple[
     return tuple(np.asarray(s.resize((192, 128), Image.Resampling.BICUBIC)) for s in small)
 
 
-def draw_batch(data: TrainData, config: TrainConfig, step: int) -> Batch:
-    """Return the batch of a step, whatever was drawn before."""
-    drawn = [generator(config.seed, "train", step, k) for k in range(config.batch)]
-    return collate(draw_crops(data, config, drawn), data, config, drawn)
+def draw_batch(
+    data: TrainData, config: TrainConfig, step: int, share: range | None = None
+) -> Batch:
+    """Return the batch of a step, whatever was drawn before; of ``share`` its crops alone."""
+    share = range(config.batch) if share is None else share
+    drawn = [generator(config.seed, "train", step, k) for k in share]
+    return collate(draw_crops(data, config, drawn, share.start), data, config, drawn)
 
 
 def draw_crops(
-    data: TrainData, config: TrainConfig, drawn: Sequence[np.random.Generator]
+    data: TrainData, config: TrainConfig, drawn: Sequence[np.random.Generator], first: int = 0
 ) -> list[TrainCrop]:
-    """Return a crop for each generator, of the views files in turn."""
+    """Return a crop for each generator, of the views files in turn; ``first`` is its number."""
     size, crops = (config.model.crop_height, config.model.crop_width), []
-    for k, rng in enumerate(drawn):
+    for k, rng in enumerate(drawn, first):
         g = k % len(data.groups)
         sample = data.groups[g][rng.choice(len(data.groups[g]), p=data.weights[g])]
         crops.append(draw_crop(sample, size, data.scenery, config.augment, rng))

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from .fill_texture import fit_graph_texture, graph_painter
 from .frozen import frozen_draw
 from .gist_training import gist_alone
 from .presets import prepared
+from .ranks import Ranks, expect_shareable, together
 from .shape_config import ShapeLearnConfig
 from .trainer import StepReport, TrainState, run, torch_generator
 
@@ -56,15 +58,23 @@ def train(config: TrainConfig) -> int:
 
     Raises:
         DatasetError: E_VIEWS, E_DATA.
-        FeatmeshError: E_LOCKED, E_DISK_FULL, E_CONFIG, E_NONFINITE.
+        FeatmeshError: E_LOCKED, E_DISK_FULL, E_CONFIG, E_NONFINITE, E_RANKS.
     """
+    with together() as ranks:
+        return _train(config, ranks)
+
+
+def _train(config: TrainConfig, ranks: Ranks) -> int:
     folder = Path(config.out)
-    with RunLock(folder), deterministic(config.threads), stoppable() as stopped:
+    alone = ranks.first_within(RunLock(folder))
+    with alone, deterministic(config.threads), stoppable() as stopped:
         config = prepared(config)
         steps = Steps(folder, waits=WAITS)
         state = begin(config)
+        expect_shareable(ranks, config, state.backbone)
         data = load_data(config, state.template)
-        resume(state, steps)
+        ranks.first(lambda: resume(state, steps))
+        take_over(state, ranks)
         meter = Meter("train", state.steps, state.step)
         log = _Log(folder / "log.jsonl", state, meter)
 
@@ -74,15 +84,20 @@ def train(config: TrainConfig) -> int:
                 f"loss {report.loss:.3f}  right {report.accuracy:.3f}  val {log.validation:.3f}",
             )
             if report.step % config.save_every == 0:
-                save(state, steps)
+                ranks.first(lambda: save(state, steps))
 
-        draw = frozen_draw(config, data, state.backbone) if config.crops else draw_batch
-        done = run(state, data, after_step, log.after_epoch, lambda: bool(stopped), draw)
+        def after_epoch(epoch: int, accuracy: float) -> None:
+            ranks.first(lambda: log.after_epoch(epoch, accuracy))
+
+        share = partial(draw_batch, share=ranks.share(config.batch))
+        draw = frozen_draw(config, data, state.backbone) if config.crops else share
+        stop = partial(ranks.agreed, stopped)
+        done = run(state, data, after_step, after_epoch, stop, draw, ranks)
         meter.close()
-        save(state, steps)
+        ranks.first(lambda: save(state, steps))
         if not done:
             return stopped[0]
-        write_model(state, data, folder)
+        ranks.first(lambda: write_model(state, data, folder))
     return 0
 
 
@@ -178,6 +193,13 @@ def resume(state: TrainState, steps: Steps) -> None:
     found = same_run("train", state.config, steps)
     if found is not None:
         state.restore(*found)
+
+
+def take_over(state: TrainState, ranks: Ranks) -> None:
+    """Take up the state of rank 0: the others need neither its run folder nor its rounding."""
+    if ranks.world > 1:
+        told = ranks.of_first(state.tensors() | {"step": torch.tensor(state.step)})
+        state.restore(int(told.pop("step")), told)
 
 
 def same_run(

@@ -27,9 +27,17 @@ from featmesh.model.texture_map import TextureMap
 from .config import TrainConfig
 from .data import Batch, TrainData, draw_batch, validation_batch
 from .losses import background_loss, contrastive_logits
+from .optimiser import (
+    freeze,
+    learning_rate,
+    moments,
+    parameter_groups,
+    take_moments,
+    within,
+)
+from .ranks import ALONE, Ranks, joined
 from .surface_points import read_map
 
-WARM_UP = 0.05  # share of the steps in which the learning rate grows
 CLUTTER_PER_VIEW = 16  # background cells of each crop that enter the queue
 BACKGROUND_PER_STEP = 1024  # background cells that enter the loss
 
@@ -111,66 +119,6 @@ class TrainState:
         self.step = step
 
 
-def within(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the tensors whose names begin with a prefix, without it."""
-    return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def parameter_groups(module: torch.nn.Module, lr: float, decay: float) -> list[dict]:
-    """Return what of a module is trained, for AdamW: weights decay, vectors do not."""
-    weights = [p for p in module.parameters() if p.requires_grad]
-    parts = [([p for p in weights if p.dim() > 1], decay), ([p for p in weights if p.dim() < 2], 0)]
-    return [
-        {"params": chosen, "lr": lr, "peak": lr, "weight_decay": share}
-        for chosen, share in parts
-        if chosen
-    ]
-
-
-def moments(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return what an optimiser remembers, tensor by tensor."""
-    return {
-        f"{g}.{k}.{name}": torch.as_tensor(value)
-        for g, group in enumerate(optimiser.param_groups)
-        for k, p in enumerate(group["params"])
-        for name, value in optimiser.state[p].items()
-    }
-
-
-def take_moments(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Give an optimiser back what :func:`moments` gave."""
-    for g, group in enumerate(optimiser.param_groups):
-        for k, p in enumerate(group["params"]):
-            # like p: in p's memory layout, and nobody else's
-            optimiser.state[p] = {
-                name: torch.zeros_like(p).copy_(v) if v.shape == p.shape else v.clone()
-                for name, v in within(tensors, f"{g}.{k}.").items()
-            }
-
-
-def freeze(trunk: torch.nn.Module, blocks: int | None) -> None:
-    """Stop training of the trunk's stem and first ``blocks`` blocks; None: of all of it."""
-    parts = (
-        [trunk]
-        if blocks is None
-        else [module for name, module in trunk.named_children() if name != "blocks"]
-    )
-    if blocks is not None and blocks == 0:
-        parts = []
-    for part in parts:
-        part.requires_grad_(False)
-    for block in list(getattr(trunk, "blocks", []))[: blocks or 0]:
-        block.requires_grad_(False)
-
-
-def learning_rate(step: int, steps: int) -> float:
-    """Return the share of the peak rate: a short warm-up, then a cosine to 1 %."""
-    warm = max(1, round(WARM_UP * steps))
-    if step < warm:
-        return (step + 1) / warm
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
-
-
 def features_of(state: TrainState, batch: Batch) -> Float[Tensor, "b c p q"]:
     """Return the feature maps of a batch, from what a frozen trunk has said where it has."""
     if batch.maps is None:
@@ -192,7 +140,7 @@ class StepLoss:
     """What a batch says before anything is changed.
 
     Attributes:
-        total: what is made smaller.
+        total: what is made smaller; of several ranks, this one's part of it.
         contrastive: its first part, nats.
         found: unit features at the points of the batch.
         anchor: what each point shows.
@@ -206,13 +154,17 @@ class StepLoss:
     cells: Float[Tensor, "m c"]
 
 
-def step_loss(state: TrainState, features: Float[Tensor, "b c p q"], batch: Batch) -> StepLoss:
-    """Return the loss of a batch whose feature maps are ``features``."""
+def step_loss(
+    state: TrainState, features: Float[Tensor, "b c p q"], batch: Batch, ranks: Ranks = ALONE
+) -> StepLoss:
+    """Return the loss of a batch whose feature maps are ``features``, or a rank's part of it."""
     config = state.config
     found, anchor = read_at(features, batch)
+    rows = ranks.rows([len(a) for a in batch.anchor])
+    own, right = found[rows.start : rows.stop], anchor[rows.start : rows.stop]
     logits = contrastive_logits(
-        found,
-        anchor,
+        own,
+        right,
         state.texture,
         state.queue,
         state.near,
@@ -220,54 +172,72 @@ def step_loss(state: TrainState, features: Float[Tensor, "b c p q"], batch: Batc
         config.clutter_weight,
     )
     if state.map is not None:  # a point between the anchors is compared with its own texels
-        shown = state.map.sample(*surface_of(batch))
-        own = (found * shown).sum(1, keepdim=True) / config.temperature
-        logits = logits.scatter(1, anchor[:, None], own)
-    loss = functional.cross_entropy(logits, anchor)
+        shown = state.map.sample(*surface_of(batch))[rows.start : rows.stop]
+        said = (own * shown).sum(1, keepdim=True) / config.temperature
+        logits = logits.scatter(1, right[:, None], said)
+    loss = _part(functional.cross_entropy(logits, right), own, found)
     draw = torch_generator(config.seed, "background", state.step)
     cells = features.permute(0, 2, 3, 1)[batch.background]
-    cells = cells[torch.randperm(len(cells), generator=draw)[:BACKGROUND_PER_STEP]]
-    total = loss
+    drawn = torch.randperm(len(cells), generator=draw)[:BACKGROUND_PER_STEP]
+    cells, total = cells[drawn], loss
     if len(cells):
-        total = (
-            total
-            + config.background_loss
-            * background_loss(
-                cells, state.texture, state.queue, config.temperature, config.clutter_weight
-            ).mean()
+        rows = ranks.rows(batch.background.sum((1, 2)).tolist())
+        own = cells[(drawn >= rows.start) & (drawn < rows.stop)]
+        told = background_loss(
+            own, state.texture, state.queue, config.temperature, config.clutter_weight
         )
+        total = total + config.background_loss * _part(told.mean(), own, cells)
     return StepLoss(total, loss, found, anchor, cells)
 
 
-def train_step(state: TrainState, data: TrainData, batch: Batch) -> tuple[float, float]:
+def _part(mean: Tensor, own: Tensor, whole: Tensor) -> Tensor:
+    """Return what the mean over ``own`` rows adds to that over ``whole``."""
+    if len(own) == len(whole):
+        return mean
+    return mean * (len(own) / len(whole)) if len(own) else 0 * whole.sum()
+
+
+def train_step(
+    state: TrainState, data: TrainData, batch: Batch, ranks: Ranks = ALONE
+) -> tuple[float, float]:
     """Do one step; return the contrastive loss and the anchor accuracy.
 
     Raises:
         FeatmeshError: E_NONFINITE where the loss is not finite; nothing has been changed then.
     """
     state.backbone.train()
-    said = step_loss(state, features_of(state, batch), batch)
-    descend([state.optimiser], said.total, learning_rate(state.step, state.steps), state.step)
-    return float(said.contrastive.detach()), remember(state, said, batch)
+    features, batch = joined(ranks, features_of(state, batch), batch)
+    said = step_loss(state, features, batch, ranks)
+    rate = learning_rate(state.step, state.steps)
+    descend([state.optimiser], said.total, rate, state.step, ranks)
+    return float(ranks.total(said.contrastive.detach())), remember(state, said, batch)
 
 
 def descend(
-    optimisers: Sequence[torch.optim.Optimizer], loss: Tensor, rate: float, step: int
+    optimisers: Sequence[torch.optim.Optimizer],
+    loss: Tensor,
+    rate: float,
+    step: int,
+    ranks: Ranks = ALONE,
 ) -> None:
     """Move what the optimisers hold down the loss of a step, at a share of their peak rates.
+
+    The loss is the sum of what the ranks hand in.
 
     Raises:
         FeatmeshError: E_NONFINITE where the loss or its gradient is not finite; neither weights nor
             moments have been changed then.
     """
-    _expect_finite("loss", loss.detach(), step)
+    _expect_finite("loss", ranks.total(loss.detach()), step)
     groups = [g for optimiser in optimisers for g in optimiser.param_groups]
     for group in groups:
         group["lr"] = group["peak"] * rate
     for optimiser in optimisers:
         optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    length = torch.nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], 2.0)
+    moved = [p for g in groups for p in g["params"]]
+    ranks.add_up([p.grad for p in moved if p.grad is not None])
+    length = torch.nn.utils.clip_grad_norm_(moved, 2.0)
     _expect_finite("gradient", length, step)
     for optimiser in optimisers:
         optimiser.step()
@@ -326,15 +296,16 @@ def anchor_accuracy(found: Tensor, anchor: Tensor, state: TrainState) -> float:
 
 
 @torch.no_grad()
-def validate(state: TrainState, data: TrainData) -> float:
+def validate(state: TrainState, data: TrainData, ranks: Ranks = ALONE) -> float:
     """Return the anchor accuracy on unvaried crops of the views kept out; nan without any."""
     state.backbone.eval()
-    right, count = 0.0, 0
-    for first in range(0, len(data.held_out), state.config.batch):
+    size, (right, count) = state.config.batch, (0.0, 0.0)
+    for first in range(ranks.rank * size, len(data.held_out), ranks.world * size):
         batch = validation_batch(data, state.config, first)
         found, anchor = read_at(state.backbone(batch.pixels), batch)
         right += anchor_accuracy(found, anchor, state) * len(anchor)
         count += len(anchor)
+    right, count = ranks.total(torch.tensor([right, count], dtype=torch.float64)).tolist()
     return right / count if count else math.nan
 
 
@@ -345,6 +316,7 @@ def run(
     on_epoch: Callable[[int, float], None],
     stop: Callable[[], bool] = lambda: False,
     draw: Draw = draw_batch,
+    ranks: Ranks = ALONE,
 ) -> bool:
     """Train until the last step, or until ``stop`` says so between two steps.
 
@@ -354,7 +326,8 @@ def run(
         on_step: told after each step (progress, checkpoints).
         on_epoch: told the epoch and the validation accuracy after each pass.
         stop: asked before each step.
-        draw: gives the batch of a step.
+        draw: gives the batch of a step, or this rank's part of it.
+        ranks: of the processes that train together.
 
     Returns:
         Whether the run is complete.
@@ -370,11 +343,11 @@ def run(
             begin = time.monotonic()
             batch = upcoming.result()
             upcoming = pool.submit(draw, data, state.config, state.step + 1)
-            loss, accuracy = train_step(state, data, batch)
+            loss, accuracy = train_step(state, data, batch, ranks)
             lr = state.optimiser.param_groups[0]["lr"]
             on_step(
                 StepReport(state.step, state.steps, loss, accuracy, lr, time.monotonic() - begin)
             )
             if state.step % per_epoch == 0 or state.step == state.steps:
-                on_epoch(state.step // per_epoch, validate(state, data))
+                on_epoch(state.step // per_epoch, validate(state, data, ranks))
     return True
