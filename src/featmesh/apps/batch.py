@@ -1,4 +1,4 @@
-"""Many photos on one machine: processes that estimate, part files, a list of what went wrong.
+"""Many photos: processes that estimate, here or on a cluster; part files; what went wrong.
 
 The body of ``featmesh batch``. A kill at any moment loses no finished row, and the files of a run
 that was stopped and went on are byte for byte those of one that was not (reliability 9).
@@ -6,12 +6,14 @@ that was stopped and went on are byte for byte those of one that was not (reliab
 
 import math
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from featmesh import __version__
 from featmesh.config import config_to_dict
@@ -21,7 +23,7 @@ from featmesh.progress import Meter, Stream
 from featmesh.store import RunLock
 
 from .batch_config import BatchConfig
-from .batch_crew import Crew
+from .batch_crew import Crew, Job, cores
 from .batch_manifest import Item, Manifest, read_manifest
 from .batch_parts import PARTS, UNFINISHED, Parts, Row
 from .batch_worker import refused
@@ -29,7 +31,32 @@ from .batch_worker import refused
 SCHEMA = 1
 CARD = "batch.json"
 ENGINE = "featmesh.apps.batch_engine:PhotoEngine"
-FREE = ("workers", "model")  # may change: how many work, and where the model lies (its hash counts)
+FREE = ("workers", "engine", "ray", "model")  # may change: who works, where the model lies
+
+Settings = Mapping[str, Any]
+
+
+@runtime_checkable
+class Workforce(Protocol):
+    """What does the rows of a batch, here or elsewhere: a context manager.
+
+    Attributes:
+        replaced: processes that died, or were ended, and were replaced.
+    """
+
+    replaced: int
+
+    def __enter__(self) -> "Workforce": ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def card(self) -> Mapping[str, Any]:
+        """Return what the results depend on besides the settings."""
+
+    def work(
+        self, jobs: Sequence[Job], note: Callable[[str], None]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield row and result of each job, in the order in which they are done."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +116,14 @@ def run_batch(
         DatasetError: as :func:`featmesh.apps.batch_manifest.read_manifest`.
         InputError: E_CONFIG where ``out`` holds a batch of another manifest, model or settings.
         FeatmeshError: E_LOCKED where another process works in ``out``, E_WORKER where no process
-            starts, E_DISK_FULL, or what the model lacks.
+            starts, E_DISK_FULL, or what the model lacks; on Ray also those of
+            :class:`featmesh.apps.batch_ray.RayCrew`.
     """
     config, out, start = config or BatchConfig(), Path(out), time.monotonic()
     _check(config)
     listed = read_manifest(manifest)
     rows, settings = len(listed.items), config_to_dict(config)
-    count = min(config.workers or _cores(), rows)
-    with RunLock(out), Crew(engine, settings, count, config.limit_s) as crew:
+    with RunLock(out), ENGINES[config.engine](engine, settings, config, rows) as crew:
         _claim(out, _card(settings, listed, crew.card()))
         with Parts(out, rows, config.part_rows) as parts:
             todo = parts.missing()
@@ -112,7 +139,23 @@ def run_batch(
     return BatchSummary(out, rows, status, codes, len(todo), crew.replaced, spent)
 
 
-def _work(crew: Crew, parts: Parts, todo: Sequence[Item], meter: Meter) -> None:
+def _local(made_by: str, settings: Settings, config: BatchConfig, rows: int) -> Workforce:
+    return Crew(made_by, settings, min(config.workers or cores(), rows), config.limit_s)
+
+
+def _on_ray(made_by: str, settings: Settings, config: BatchConfig, rows: int) -> Workforce:
+    from .batch_ray import RayCrew
+
+    return RayCrew(made_by, settings, config, rows)
+
+
+ENGINES: Mapping[str, Callable[[str, Settings, BatchConfig, int], Workforce]] = {
+    "local": _local,
+    "ray": _on_ray,
+}
+
+
+def _work(crew: Workforce, parts: Parts, todo: Sequence[Item], meter: Meter) -> None:
     """Do the rows that are missing, showing how far it is."""
     items = {item.row: item for item in todo}
     done, bad = meter.first, 0
@@ -126,7 +169,7 @@ def _work(crew: Crew, parts: Parts, todo: Sequence[Item], meter: Meter) -> None:
 
 
 def _results(
-    crew: Crew, todo: Sequence[Item], note: Callable[[str], None]
+    crew: Workforce, todo: Sequence[Item], note: Callable[[str], None]
 ) -> Iterator[tuple[int, Row]]:
     """Yield row and result of each item: of bad records at once, of the others from the crew."""
     for item in todo:
@@ -145,9 +188,7 @@ def _counts(parts: Parts) -> tuple[dict[str, int], dict[str, int]]:
     return dict(sorted(status.items())), dict(sorted(codes.items()))
 
 
-def _card(
-    settings: Mapping[str, Any], listed: Manifest, model: Mapping[str, Any]
-) -> dict[str, Any]:
+def _card(settings: Settings, listed: Manifest, model: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the files of a batch depend on."""
     return {
         "schema": SCHEMA,
@@ -178,25 +219,21 @@ def _claim(out: Path, card: Mapping[str, Any]) -> None:
     write_json_atomic(path, dict(card))
 
 
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _check(config: BatchConfig) -> None:
     """Raise E_CONFIG for numbers that make no sense."""
     faults = {
         "workers": config.workers < 0,
         "limit_s": not 0 < config.limit_s < math.inf,
         "part_rows": config.part_rows < 1,
+        "ray.cpus": config.ray.cpus < 0,
+        "ray.stall_s": config.engine == "ray"
+        and not config.limit_s < config.ray.stall_s < threading.TIMEOUT_MAX,
     }
     for name, wrong in faults.items():
         if wrong:
-            got = f"{name} {getattr(config, name)}"
+            got = f"{name} {attrgetter(name)(config)}"
             raise InputError(
                 "E_CONFIG",
-                f"batch: expected workers of 0 or more, a limit_s above 0 and part_rows of 1 or "
-                f"more, got {got}; try: the defaults",
+                f"batch: expected workers and ray.cpus of 0 or more, a limit_s above 0, part_rows "
+                f"of 1 or more and a ray.stall_s above limit_s, got {got}; try: the defaults",
             )

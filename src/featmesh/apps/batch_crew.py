@@ -237,7 +237,7 @@ class Crew:
         given_up = deaths[row] >= DEATHS
         what = "it is given up" if given_up else "it will be tried again"
         self._note(f"batch: a worker died with the photo of row {row}: {what}")
-        yield row, refused(_deadly()) if given_up else None
+        yield row, refused(deadly()) if given_up else None
 
     def _greet(self, worker: Worker, told: Mapping[str, Any]) -> None:
         """Take in a process that has its model, or raise what kept it from having one."""
@@ -253,12 +253,20 @@ class Crew:
         worker.ready, self._failed = True, 0
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _too_slow(limit_s: float) -> InputError:
     text = f"batch: expected a result within {limit_s:g} s, got none; try: a higher --limit-s"
     return InputError("E_TIMEOUT", text)
 
 
-def _deadly() -> InputError:
+def deadly() -> InputError:
+    """Return why a photo with which processes died is given up."""
     return InputError(
         "E_WORKER",
         f"batch: expected a result, got the death of {DEATHS} processes that worked on it; "
