@@ -160,6 +160,26 @@ def test_estimate_prints_one_json_document(tmp_path: Path, asked, capsys) -> Non
     assert err.startswith("featmesh: ") and "E_IO" in err
 
 
+def test_estimate_takes_folders_patterns_and_lists(tmp_path: Path, asked, capsys) -> None:
+    write_photos(tmp_path / "p", "b10.png", "b2.png")
+    (tmp_path / "p" / "notes.md").write_text("no photo")
+    (tmp_path / "photos.txt").write_text("p/b2.png\ngone.png\n")
+    named = [str(tmp_path / "p"), str(tmp_path / "p" / "*.png"), str(tmp_path / "photos.txt")]
+    assert execute(["estimate", *named, "--json", "--out", str(tmp_path / "o")]) == 1
+    results = json.loads(capsys.readouterr().out)["results"]
+    names = ["b2.png", "b10.png", "b2.png", "b10.png", "b2.png", "gone.png"]
+    assert [Path(r["photo"]).name for r in results] == names
+    assert [r["objects"][0]["status"] for r in results] == ["ok"] * 5 + ["bad_input"]
+    written = sorted(folder.name for folder in (tmp_path / "o").iterdir())
+    assert written == ["b10", "b10-2", "b2", "b2-2", "b2-3", "gone"]
+    (tmp_path / "empty").mkdir()
+    assert execute(["estimate", str(tmp_path / "empty"), "--out", str(tmp_path / "o")]) == 1
+    assert "E_IO: estimate: expected pictures in the folder" in capsys.readouterr().err
+    box = ["--box", "0", "0", "9", "9"]
+    assert execute(["estimate", str(tmp_path / "p"), *box]) == 2
+    assert "expected one photo with --box, got 2" in capsys.readouterr().err
+
+
 def test_estimate_prints_a_table_and_writes_to_results(
     tmp_path: Path, asked, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,8 @@ VERBS = {
     "shape-space": "show a model's shape space: pictures, GLBs, a table",
     "data": "turn data sets' folders into views files, check labelled photos",
     "export": "take meshes, poses or the network away, in other programs' formats",
+    "push": "upload a model folder to the Hugging Face Hub",
+    "pull": "fetch a model folder from the Hugging Face Hub, checked before it is used",
     "import-weights": "turn a PyTorch checkpoint into a trunk to train from, running none of it",
     "models": "list the bundled models with what was measured on them",
     "reproduce": "measure again every number of README and docs, on this machine",

@@ -168,7 +168,7 @@ def read_model(folder: str | Path) -> ModelFiles:
     folder = Path(folder)
     manifest = _manifest(folder)
     backbone, digest = manifest["backbone"], manifest["tensors"]["sha256"]
-    trunk = read_tensors(_find_trunk(folder, backbone["file"]), backbone["sha256"])
+    trunk = read_tensors(find_trunk(folder, backbone["file"]), backbone["sha256"])
     tensors = read_tensors(folder / TENSORS, digest)
     return ModelFiles(
         folder,
@@ -268,7 +268,8 @@ def _roots() -> tuple[Path, ...]:
     return (package / "bundled", *([checkout] if is_checkout else []))
 
 
-def _find_trunk(folder: Path, name: str) -> Path:
+def find_trunk(folder: Path, name: str) -> Path:
+    """Return where a model's trunk lies: shared or in its folder; E_CKPT_MISSING if nowhere."""
     beside = Path(os.path.abspath(folder)).parents[
         1:2
     ]  # of models/<category>; none for a folder of the root
