@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,10 +74,10 @@ def children(pid: int) -> list[int]:
 
 
 @contextmanager
-def server(model: str, queue: int) -> Iterator[tuple[int, int]]:
-    """Yield the port and the process of a server."""
+def server(model: str, queue: int, more: Sequence[str] = ()) -> Iterator[tuple[int, int]]:
+    """Yield the port and the process of a server; ``more`` are further options."""
     command = [sys.executable, "-m", "featmesh", "serve", "--port", "0", "--model", model]
-    command += ["--workers", "1", "--queue", str(queue)]
+    command += ["--workers", "1", "--queue", str(queue), *more]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             lines = iter(process.stderr or ())

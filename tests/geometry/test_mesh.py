@@ -153,7 +153,7 @@ def test_all_parts_of_a_file_are_one_mesh(tmp_path):
         ("cut.off", off(CORNERS, FACES)[:60], "E_MESH_EMPTY", ""),
         ("cut.ply", ply(CORNERS, FACES)[:60], "E_MESH_EMPTY", ""),
         ("bytes.ply", b"\xff\xfe\x00\x01" * 20, "E_MESH_EMPTY", ""),
-        ("index.off", off(CORNERS, [*FACES, (0, 1, 8)]), "E_MESH_INDEX", "index"),
+        ("index.off", off(CORNERS, [*FACES, (0, 1, 8)]), "E_MESH_INDEX", "ind(ex|ices)"),
         ("index.obj", obj(CORNERS, [*FACES, (0, 1, 8)]), "E_MESH_INDEX", ""),
         ("nan.off", off([*CORNERS[:7], ("nan", 0, 0)], FACES), "E_MESH_NONFINITE", "at vertex 7"),
         ("inf.ply", ply([*CORNERS[:7], ("inf", 0, 0)], FACES), "E_MESH_NONFINITE", "finite"),

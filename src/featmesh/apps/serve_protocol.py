@@ -6,6 +6,7 @@ that the client may never see why.
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import cast
 
 import h11
@@ -119,7 +120,8 @@ class GuardedProtocol(H11Protocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        self.transport.write_eof()
+        with suppress(OSError):  # the client has reset the connection in this moment
+            self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.close)
 
 

@@ -1,11 +1,24 @@
 """What a category model is made of: torch-free, saved in ``model.json``."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from featmesh.errors import CheckpointError
 
 BackboneName = Literal["efficientnet_lite0", "dinov2_vits14", "resnet50", "hf"]
 DeformationKind = Literal["field", "gcn", "pca"]
 TextureKind = Literal["vertex", "uv", "gcn"]
+SPANS = {  # far beyond what is of use: what a file asks for is held against it before it is made
+    "stride": (1, 64),
+    "channels": (1, 1024),
+    "width": (1, 1024),
+    "crop_height": (1, 8192),
+    "crop_width": (1, 8192),
+    "clutter_centres": (1, 65536),
+    "texture_height": (1, 4096),
+    "texture_width": (1, 4096),
+}
+SHAPE_SPANS = {"latents": (1, 256), "width": (1, 1024), "layers": (1, 16), "frequencies": (0, 16)}
 
 
 @dataclass(frozen=True)
@@ -55,3 +68,19 @@ class ModelConfig:
     logarithms over the mean shape's; the default is the cars'"""
     deformation: DeformationConfig | None = None
     """shape space; none: the mean shape only"""
+
+    def checked(self) -> "ModelConfig":
+        """Return this configuration, or raise E_CKPT_CONFIG for a size that no network has."""
+        asked: list[tuple[str, Any, dict[str, tuple[int, int]]]] = [("", self, SPANS)]
+        if self.deformation is not None:
+            asked.append(("deformation.", self.deformation, SHAPE_SPANS))
+        for where, config, spans in asked:
+            for name, (low, high) in spans.items():
+                value = getattr(config, name)
+                if not low <= value <= high:
+                    raise CheckpointError(
+                        "E_CKPT_CONFIG",
+                        f"model: expected {where}{name} from {low} to {high}, got {value}; "
+                        "try: fetch the model folder again",
+                    )
+        return self

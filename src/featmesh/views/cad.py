@@ -3,6 +3,7 @@
 Stands at the start of ``render-views``: CADs in, parts with colour in the object frame out. Ours.
 """
 
+import os
 import re
 import zipfile
 from collections import defaultdict
@@ -102,8 +103,8 @@ def read_cad(path: str | Path, licence: str = "not stated", up: Up = "z") -> Cad
 
         def beside(name: str) -> bytes | None:
             found = safe_join(file.parent, name.replace("\\", "/").removeprefix("./"))
-            if not found.is_file() or found.stat().st_size > MEMBER_LIMIT:
-                return None
+            if not os.path.isfile(found) or found.stat().st_size > MEMBER_LIMIT:
+                return None  # os.path: a name too long for a file is just no file
             return found.read_bytes()
 
         with _readable(str(file)):
@@ -122,6 +123,11 @@ def _readable(who: str) -> Iterator[None]:
     except (ValueError, IndexError) as error:
         got = f"{error} in {who}"
         raise bad("E_MESH_EMPTY", "a readable mesh", got, "export it again") from error
+    except OSError as error:  # a bitmap that may not be read
+        raise bad("E_IO", "readable files", f"{error} for {who}", "their rights") from error
+    except OverflowError as error:  # of a face
+        got = f"{error} in {who}"
+        raise bad("E_MESH_INDEX", "indices of vertices", got, "export it again") from error
 
 
 def _items(text: str) -> Iterator[dict[str, str]]:

@@ -143,7 +143,9 @@ def write_views(path: str | os.PathLike[str], views: Sequence[View]) -> None:
     for number, view in enumerate(views):
         record = _record(path, number, view)
         try:
-            lines.append(json.dumps(record, ensure_ascii=False, allow_nan=False))
+            line = json.dumps(record, ensure_ascii=False, allow_nan=False)
+            line.encode()  # half a surrogate pair, which JSON can spell, is no text
+            lines.append(line)
         except (TypeError, ValueError) as error:
             hint = f"drop it ({error})"
             raise _fault(
