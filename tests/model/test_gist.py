@@ -8,7 +8,7 @@ from fixtures import look
 
 from featmesh.errors import CheckpointError
 from featmesh.geometry.viewpoint import rotation_from_angles
-from featmesh.model.gist import AZIMUTHS, DOUBT, ELEVATIONS, Gist, GistHead, gist_of
+from featmesh.model.gist import AZIMUTHS, DOUBT, ELEVATIONS, Gist, GistHead, gist_of, write_gist
 
 
 def certain(azimuth_deg, elevation_deg):
@@ -72,11 +72,30 @@ def test_it_reads_the_coarsest_maps_of_each_picture():
     torch.testing.assert_close(alone.azimuth, told[1].azimuth, atol=1e-5, rtol=0)
 
 
-def test_a_folder_without_one_has_none_and_a_broken_one_is_refused():
-    assert gist_of({"texture": torch.zeros(3)}) is None
+def test_a_folder_without_one_has_none_and_a_broken_one_is_refused(tmp_path):
+    assert gist_of({"texture": torch.zeros(3)}, tmp_path) is None
     state = {f"gist.{k}": v for k, v in GistHead(12).state_dict().items()}
-    assert gist_of(state) is not None
+    assert gist_of(state, tmp_path) is not None  # as folders were written at first
     for bad in ({**state, "gist.enter.weight": torch.zeros(3)}, {"gist.mean": torch.zeros(12)}):
         with pytest.raises(CheckpointError, match="the tensors of a gist") as got:
-            gist_of(bad)
+            gist_of(bad, tmp_path)
         assert got.value.code == "E_CKPT_CONFIG"
+
+
+def test_it_lies_in_a_file_of_its_own_that_cannot_be_changed_unnoticed(tmp_path):
+    torch.manual_seed(1)
+    row = write_gist(GistHead(12), tmp_path)
+    found = gist_of({}, tmp_path, row)
+    again = gist_of({"gist.mean": torch.zeros(3)}, tmp_path, row)  # the file counts
+    assert found is not None and again is not None
+    maps = [torch.randn(1, 5, 8, 12), torch.randn(1, 7, 4, 6)]
+    assert found.look(maps)[0].presence == again.look(maps)[0].presence
+    path = tmp_path / row["file"]
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    for wrong, code in ((row, "HASH"), ({**row, "file": "../a.safetensors"}, "PATH")):
+        with pytest.raises(CheckpointError) as got:
+            gist_of({}, tmp_path, wrong)
+        assert got.value.code == f"E_CKPT_{code}"
+    path.unlink()
+    with pytest.raises(CheckpointError, match=r"E_CKPT_MISSING.*gist"):
+        gist_of({}, tmp_path, row)

@@ -63,7 +63,12 @@ JOBS: dict[str, Job] = {
     "track": Job(5),
     "serve": Job(4, ()),
     "batch": Job(8),
+    "batch_ray": Job(5),
+    "focal": Job(10),
     "kills": Job(10, ()),
+    "ranks": Job(8, ()),
+    "light_deps": Job(15, ()),
+    "fuzz": Job(51, ()),
     "view_generator": Job(2, ("data", "furniture")),
     "shape_photo": Job(12, ("data", "furniture")),
     "shape_space": Job(25, ("data", "run")),
@@ -207,7 +212,8 @@ def command(folder: Path, name: str, job: Job, asked: Asked) -> list[str]:
     given = {"data": asked.data, "run": run, "trunk": asked.trunk}
     for need, path in given.items():
         words += [f"--{need}", str(path)] if need in job.needs else []
-    words += ["--limit", str(asked.limit)] if asked.limit is not None else []
+    few = asked.limit is not None and "data" in job.needs
+    words += ["--limit", str(asked.limit)] if few else []
     return words + [word.format(run=run) for word in job.words]
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from featmesh.config import config_from_dict
-from featmesh.errors import CheckpointError, InputError
+from featmesh.errors import CheckpointError, FeatmeshError, InputError
 from featmesh.geometry.camera import Camera
 from featmesh.geometry.mesh import Mesh
 from featmesh.geometry.pose import Pose
@@ -31,7 +31,7 @@ from .checkpoint import ModelFiles, save_model
 from .clutter import clutter_score
 from .config import DeformationConfig, ModelConfig
 from .deformation import Deformation, build_deformation
-from .gist import Gist, GistHead, gist_of
+from .gist import Gist, GistHead, gist_of, write_gist
 from .labels import Labels
 from .norm import Window
 from .part_evidence import EVIDENCE, PartEvidence
@@ -238,8 +238,9 @@ class CategoryModel:
         extra.pop("evidence", None)
         if self.labels is not None and self.labels.evidence is not None:
             extra["evidence"] = self.labels.evidence.write(Path(folder) / EVIDENCE)
+        extra.pop("gist", None)
         if self.gist is not None:
-            tensors |= {f"gist.{k}": v.half() for k, v in self.gist.state_dict().items()}
+            extra["gist"] = write_gist(self.gist, folder)
         if self.template.uv is not None:
             tensors["template.uv"] = self.template.uv.float()
         save_model(
@@ -255,9 +256,8 @@ class CategoryModel:
     @classmethod
     def from_files(cls, files: ModelFiles) -> "CategoryModel":
         """Return the model of a checked model folder."""
-        config = config_from_dict(ModelConfig, files.config)
-        backbone = build_backbone(config)
-        _fill(backbone, files)
+        config = config_from_dict(ModelConfig, files.config).checked()
+        backbone = _filled_network(config, files)
         t = files.tensors
         missing = [k for k in PARTS if k not in t]
         if missing:
@@ -286,15 +286,21 @@ class CategoryModel:
             chart,
             _filled_labels(template, files),
             _filled_calibration(files),
-            gist_of(t),
+            gist_of(t, files.folder, files.extra.get("gist")),
         )
 
 
 PARTS = ("template.vertices", "template.faces", "texture", "clutter")
 
 
-def _fill(backbone: Backbone, files: ModelFiles) -> None:
-    """Give the network its weights, all of them and no others."""
+def _filled_network(config: ModelConfig, files: ModelFiles) -> Backbone:
+    """Return the network with its weights, all of them and no others."""
+    try:
+        backbone = build_backbone(config)
+    except FeatmeshError:
+        raise
+    except ValueError as error:  # a width that norms cannot divide
+        raise _unfit(str(error)) from error
     state = {f"trunk.{k}": v for k, v in files.trunk.items()}
     state |= {k: v for k, v in files.tensors.items() if k.startswith("head.")}
     try:
@@ -304,6 +310,7 @@ def _fill(backbone: Backbone, files: ModelFiles) -> None:
     missing = [k for k in missing if not k.endswith("num_batches_tracked")]
     if missing or unknown:
         raise _unfit(f"missing {missing[:3]}, unknown {unknown[:3]}")
+    return backbone
 
 
 def _filled_deformation(

@@ -7,6 +7,8 @@ object lies, render-and-compare says. It is read off the trunk's two coarsest ma
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,8 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from featmesh.errors import CheckpointError
+from featmesh.files import read_tensors, write_tensors_atomic
 from featmesh.geometry.viewpoint import angles_from_rotation
 
+from .beside import stated_file
+
+GIST = "gist.safetensors"  # in a model folder
 AZIMUTHS = 36  # bins of a turn
 ELEVATIONS = (-25.0, 85.0, 12)  # centres of the first and the last bin, degrees, and their number
 LEVELS = 2  # coarsest maps that are read
@@ -114,13 +120,31 @@ def coarsest(maps: list[Tensor]) -> Float[Tensor, "b c h w"]:
     return torch.cat([maps[-1], *finer], 1)
 
 
-def gist_of(tensors: dict[str, Tensor]) -> GistHead | None:
-    """Return the head that a model folder's tensors hold, ``gist.*``; None where there is none.
+def write_gist(head: GistHead, folder: str | Path) -> dict[str, str]:
+    """Write the head into a model folder and return the ``gist`` of its ``model.json``.
 
     Raises:
-        CheckpointError: E_CKPT_CONFIG for tensors that do not fit it.
+        FeatmeshError: as :func:`featmesh.files.write_tensors_atomic`.
     """
-    own = {k[5:]: v.float() for k, v in tensors.items() if k.startswith("gist.")}
+    tensors = {k: v.half() for k, v in head.state_dict().items()}
+    return {"file": GIST, "sha256": write_tensors_atomic(Path(folder) / GIST, tensors)}
+
+
+def gist_of(tensors: dict[str, Tensor], folder: Path, row: Any = None) -> GistHead | None:
+    """Return a model folder's gist; None where there is none.
+
+    Args:
+        tensors: of the model; those called ``gist.*`` are the head of older folders.
+        folder: of the model.
+        row: ``gist`` of its ``model.json``, which names the head's file.
+
+    Raises:
+        CheckpointError: E_CKPT_CONFIG for tensors that do not fit it, or as
+            :func:`featmesh.model.beside.stated_file` and :func:`featmesh.files.read_tensors`.
+    """
+    stated = stated_file(folder, row, "gist")
+    held = {k[5:]: v for k, v in tensors.items() if k.startswith("gist.")}
+    own = {k: v.float() for k, v in (read_tensors(*stated) if stated else held).items()}
     if not own:
         return None
     try:

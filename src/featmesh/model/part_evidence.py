@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from featmesh.errors import CheckpointError
-from featmesh.files import broken, read_tensors, write_tensors_atomic
+from featmesh.files import read_tensors, write_tensors_atomic
 
 from .backbones import Backbone, Mix, PyramidHead, normalise
+from .beside import stated_file
 from .config import ModelConfig
 
 EVIDENCE = "evidence.safetensors"  # in a model folder
@@ -117,16 +118,8 @@ class PartEvidence:
         Raises:
             CheckpointError: E_CKPT_FORMAT or E_CKPT_PATH for what names no file, E_CKPT_MISSING.
         """
-        if row is None:
-            return None
-        file, digest = (row.get(k) if isinstance(row, dict) else None for k in ("file", "sha256"))
-        if not isinstance(file, str) or not isinstance(digest, str):
-            raise broken("FORMAT", folder, "evidence: file and sha256", repr(row)[:80], "restore")
-        if Path(file).name != file or "\\" in file or not file.endswith(".safetensors"):
-            raise broken("PATH", folder, "a bare file name", repr(file)[:80], "restore the file")
-        if not (folder / file).is_file():
-            raise broken("MISSING", folder / file, "a file", "none", "copy it beside its labels")
-        return cls((folder / file, digest))
+        stated = stated_file(folder, row, "evidence")
+        return None if stated is None else cls(stated)
 
     def write(self, path: Path) -> dict[str, str]:
         """Write the file and return what names it; errors as in ``write_tensors_atomic``."""
