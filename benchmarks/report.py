@@ -12,6 +12,7 @@ A, L, S, V = "accuracy", "locate", "speed", "render_speed"
 P, C = "shape_photo", "shape_space"
 G, N, B = "segmentation", "confidence", "refusal/box = whole image"
 W, K, O = "view_generator", "categories", "car_cads"
+BATCH = "batch"
 Y, H, D = "label_noise", "between/label - both hands", "baselines"
 R, M, T = "robustness", "models/featmesh", "against_one_process/6/two processes"
 CLAIMS: tuple[tuple[str, str, str, str], ...] = (
@@ -161,6 +162,18 @@ CLAIMS: tuple[tuple[str, str, str, str], ...] = (
     ),
     ("severity-3 suite, 100 photos, 2 cores, s", R, f"{M}/seconds", "<= 3600"),
     ("`--suite robustness --quick`, s", R, "quick_s", "<= 180"),
+    ("batch: two processes over one, a thread each", BATCH, "speed/over_one_thread", ">= 1.8"),
+    ("the same over one of two threads", BATCH, "speed/over_two_threads", ">= 1.1"),
+    ("photos a second", BATCH, "speed/per_second/two processes, one thread", ">= 4"),
+    ("300 photos, workers and runs killed: rows lost", BATCH, "kills/lost", "<= 0"),
+    ("rows doubled", BATCH, "kills/doubled", "<= 0"),
+    ("byte-equal to the undisturbed run", BATCH, "kills/equal", ">= 1"),
+    (
+        "of 30 broken photos, in quarantine with their code",
+        BATCH,
+        "kills/broken_with_their_code",
+        ">= 30",
+    ),
     ("two ranks against one process, 6 steps: trunk, rms", "ranks", f"{T}/trunk/rms", "<= 1e-6"),
     ("the same of a second thread", "ranks", "against_one_process/6/two threads/trunk/rms", ""),
     ("the public npz sample read: IoU of box and CAD", "readers", "pascal3d_sample/box_iou", ""),
