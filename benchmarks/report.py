@@ -174,6 +174,8 @@ CLAIMS: tuple[tuple[str, str, str, str], ...] = (
         "kills/broken_with_their_code",
         ">= 30",
     ),
+    ("Ray, two actors, one killed: rows lost", "batch_ray", "lost", "<= 0"),
+    ("rows doubled", "batch_ray", "doubled", "<= 0"),
     ("two ranks against one process, 6 steps: trunk, rms", "ranks", f"{T}/trunk/rms", "<= 1e-6"),
     ("the same of a second thread", "ranks", "against_one_process/6/two threads/trunk/rms", ""),
     ("the public npz sample read: IoU of box and CAD", "readers", "pascal3d_sample/box_iou", ""),
