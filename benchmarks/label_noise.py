@@ -2,8 +2,9 @@
 
 python benchmarks/label_noise.py --data DIR [--hands benchmarks/hands]
 
-HANDS holds a file a hand, written with benchmarks/hand_align.py. Hands began elsewhere and saw
-neither labels, nor estimates, nor each other.
+HANDS holds a file a hand, written with benchmarks/hand_align.py. Each marked wheels, lights and
+windows in the enlarged photo, fitted a camera to them with the car's real sizes and corrected the
+pose by eye over the mesh, beginning elsewhere, and without labels, estimates or the other's poses.
 """
 
 import argparse
