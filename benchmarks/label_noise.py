@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from common import predictions
 from hand_align import HandPose, hand_views
 from output import Table, save, table
@@ -63,8 +64,6 @@ def read_hand(path: Path, names: Sequence[str]) -> Rotations:
 
 def middle(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
     """Return the rotation half way between two."""
-    import torch
-
     return None if a is None or b is None else procrustes(torch.from_numpy(a + b)).numpy()
 
 

@@ -4,7 +4,6 @@ Nothing else of featmesh asks the hub for anything. What is fetched is only what
 names, and it is put in its place when every hash, format and size has been found right.
 """
 
-import errno
 import os
 import re
 import shutil
@@ -32,6 +31,7 @@ from featmesh.model.checkpoint import (
     find_trunk,
     read_model,
 )
+from featmesh.paths import FULL
 from featmesh.store import sweep
 
 README = "README.md"  # what the hub shows; CARD.md in a folder
@@ -287,7 +287,7 @@ def _hub(who: str, repo: str) -> Iterator[Any]:
 
 def _explained(who: str, repo: str, error: Exception) -> BaseException:
     """Return the coded error of an answer that is a refusal, or of none; else the error itself."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in FULL:
         hint = "free space, or another --out"
         text = f"{who}: expected room for {repo}, got {error.strerror}; try: {hint}"
         return FeatmeshError("E_DISK_FULL", text)

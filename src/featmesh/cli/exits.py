@@ -1,14 +1,12 @@
 """Exit codes of the command, and the error of a command line that makes no sense."""
 
-import errno
+from featmesh.paths import FULL
 
 FAILED = 1
 USAGE = 2
 DISK_FULL = 75
 INTERRUPTED = 130
 TERMINATED = 143
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class UsageError(Exception):
@@ -24,7 +22,7 @@ def is_disk_full(error: BaseException) -> bool:
         return True
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in _FULL:
+        if isinstance(seen, OSError) and seen.errno in FULL:
             return True
         if type(seen).__name__ == "SafetensorError" and "No space left" in str(seen):
             return True
