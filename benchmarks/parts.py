@@ -106,8 +106,7 @@ def ours(model: CategoryModel) -> Method:
             return dict.fromkeys(("labels", "ours"), Answer(nothing, nothing, True))
         refused = found.score < (judge.threshold or -1.0)
         if judge.calibration is not None:
-            sure = judge.calibration.confidence(found.signals)
-            refused = sure < judge.calibration.no_object_below
+            refused = judge.calibration.refuses(found.signals)
         seen, whole, drawn = (
             number[kind].astype(np.uint8) for kind in (s.seen_parts, s.parts, s.rendered_parts)
         )

@@ -97,6 +97,10 @@ def test_the_status_says_how_far_the_answer_can_be_relied_on():
     none = estimate(model, photo("none"), box, CAMERA)
     assert none.status == "no_object" and none.cam_from_obj is None
     assert none.confidence < 0.2 and none.rotation_interval is None
+    sure_of_it = (*[0.0] * 7, 9.0)
+    there = replace(car_model(), calibration=calibration(there=sure_of_it))
+    doubted = estimate(there, photo("none"), box, CAMERA)
+    assert doubted.status == "uncertain" and doubted.confidence == none.confidence
 
 
 def test_the_interval_is_never_wider_than_half_a_turn():
@@ -107,7 +111,7 @@ def test_the_interval_is_never_wider_than_half_a_turn():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"centre": (0.0,)}, {"right": (0.0,) * 7}, {"scale": (math.nan,) * 7}],
+    [{"centre": (0.0,)}, {"right": (0.0,) * 7}, {"scale": (math.nan,) * 7}, {"there": (0.0,)}],
 )
 def test_parts_that_do_not_fit_are_refused(changes):
     with pytest.raises(CheckpointError, match="E_CKPT_CONFIG"):

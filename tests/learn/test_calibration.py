@@ -62,8 +62,28 @@ def test_the_interval_holds_nine_of_ten_errors_it_was_not_fitted_on():
 def test_one_in_four_hundred_right_answers_may_be_refused():
     known, _ = drawn(6000, 0)
     fitted = fit_calibration(known)
-    right = [fitted.confidence(k.signals) for k in known if k.error < math.radians(30)]
-    assert np.mean(np.array(right) < fitted.no_object_below) == pytest.approx(0.0025, abs=0.001)
+    right = [fitted.refuses(k.signals) for k in known if k.error < math.radians(30)]
+    assert np.mean(right) == pytest.approx(0.0025, abs=0.001)
+
+
+def test_a_doubtful_pose_of_an_object_that_is_there_is_not_refused():
+    """Score tells an object from none, the second signal right from wrong."""
+    rng = generator(0, "there")
+    known = []
+    for k in range(2000):
+        there, right = k % 2 == 0, k % 4 == 0
+        seen = rng.normal(size=len(SIGNALS)) + np.r_[6.0 * there, 4.0 * right, [0.0] * 5]
+        error = math.nan if not there else 0.1 if right else 2.0
+        values = dict(zip(SIGNALS, seen.tolist(), strict=True))
+        known.append(Outcome(values, error, f"car {k % 7}" if there else ""))
+    fitted = fit_calibration(known)
+    wrong = [k for k in known if k.error > math.radians(30)]
+    assert np.mean([fitted.confidence(k.signals) for k in wrong]) < 0.1
+    assert np.mean([fitted.refuses(k.signals) for k in wrong]) < 0.1
+    old = replace(fitted, there=None)  # a model folder written before
+    assert old.presence(wrong[0].signals) == old.confidence(wrong[0].signals)
+    figures = cross_fitted(known)
+    assert figures["refused_without"] > 0.95 and figures["refused_right"] < 0.02
 
 
 def test_what_the_gist_says_counts_where_the_model_has_one():

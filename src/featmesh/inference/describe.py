@@ -148,7 +148,7 @@ def _judged(model: CategoryModel, estimate: Estimate, seen: dict[str, float]) ->
         refused |= model.threshold is not None and estimate.score < model.threshold
     else:
         sure = c.confidence(seen)
-        refused |= sure < c.no_object_below
+        refused |= c.refuses(seen)
         estimate = replace(
             estimate,
             confidence=sure,

@@ -148,9 +148,10 @@ def fit_calibration(known: Sequence[Outcome]) -> Calibration | None:
         _rounded(scale),
         _rounded(_logistic(z, right)),
         _rounded(_quantile(z[there], np.log(np.maximum(errors[there], 1e-3)))),
+        there=_rounded(_logistic(z, there)) if (~there).sum() >= FEWEST else None,
         focal=fit_focal([pair for pair in (k.focal for k in known) if pair is not None]),
     )
-    sure = [fitted.confidence(k.signals) for k, good in zip(known, right, strict=True) if good]
+    sure = [fitted.presence(k.signals) for k, good in zip(known, right, strict=True) if good]
     return replace(fitted, no_object_below=round(float(np.quantile(sure, REFUSED)), DIGITS))
 
 
@@ -195,15 +196,15 @@ def cross_fitted(known: Sequence[Outcome], folds: int = FOLDS) -> dict[str, Any]
     """Return how good a calibration is on objects it was not fitted on.
 
     Of photos with the object: calibration error, AUROC of right against wrong, share of errors
-    inside their interval, rank correlation of interval and error; and the AUROC of photos with the
-    object against those without. Where distances are known, the share of focal lengths inside
-    their interval too.
+    inside their interval, rank correlation of interval and error; the AUROC of photos with the
+    object against those without; and the shares of photos without, and of right answers, that are
+    refused. Where distances are known, the share of focal lengths inside their interval too.
     """
     names = sorted({k.name for k in known if k.name})
     fold = {name: i % folds for i, name in enumerate(names)}
     of = [fold.get(k.name, i % folds) for i, k in enumerate(known)]
     sure, width = np.full(len(known), np.nan), np.full(len(known), np.nan)
-    held: list[bool] = []
+    refused, held = np.zeros(len(known), bool), list[bool]()
     for f in range(folds):
         fitted = fit_calibration([k for k, own in zip(known, of, strict=True) if own != f])
         if fitted is None:
@@ -211,10 +212,13 @@ def cross_fitted(known: Sequence[Outcome], folds: int = FOLDS) -> dict[str, Any]
         for i, k in enumerate(known):
             if of[i] == f:
                 sure[i], width[i] = fitted.confidence(k.signals), fitted.interval(k.signals)
+                refused[i] = fitted.refuses(k.signals)
                 if fitted.focal is not None and k.focal is not None:
                     held.append(focal_figures([k.focal], fitted.focal)["coverage"] == 1)
     errors = np.array([k.error for k in known])
     figures = reliability_figures(sure, width, errors)
+    figures["refused_without"] = float(refused[np.isnan(errors)].mean())
+    figures["refused_right"] = float(refused[errors < RIGHT].mean())
     return figures | ({"focal_coverage": float(np.mean(held))} if held else {})
 
 
