@@ -19,10 +19,10 @@ from featmesh.geometry.crop import Crop
 from featmesh.geometry.rotations import geodesic_angle
 from featmesh.geometry.viewpoint import ray_rotation
 from featmesh.model.backbones import BACKBONES
-from featmesh.model.direct import DirectModel, Views, answer, build_direct, squeezed
+from featmesh.model.direct import DirectModel, Views, answer, build_direct
 from featmesh.model.direct_config import DirectConfig
 from featmesh.photo.read import read_photo
-from featmesh.photo.resize import resample
+from featmesh.photo.resize import resample, squeezed
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,6 @@ from featmesh.model.direct import (
     load_direct,
     rotation_of_6d,
     rotation_of_bins,
-    squeezed,
 )
 from featmesh.model.direct_config import DirectConfig
 
@@ -172,13 +171,6 @@ def test_the_most_similar_crop_answers():
     torch.testing.assert_close(R, views.R[[3, 0]].double())
     np.testing.assert_allclose(cosine.numpy(), 1, atol=1e-5)
 
-
-def test_a_box_is_squeezed_to_the_crop():
-    picture = np.zeros((40, 60, 3), np.uint8)
-    picture[10:30, 20:50] = 255
-    assert (squeezed(picture, (20.2, 9.8, 50.0, 30.0), (64, 96)) == 255).all()
-    assert squeezed(picture, (-50.0, -9.0, 99.0, 99.0), (64, 96)).shape == (64, 96, 3)
-    assert squeezed(picture, (70.0, 50.0, 99.0, 99.0), (64, 96)).max() == 0  # outside
 
 
 @pytest.mark.parametrize("kind", KINDS)

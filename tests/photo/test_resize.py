@@ -15,7 +15,7 @@ from featmesh.errors import InputError
 from featmesh.geometry.camera import Camera
 from featmesh.geometry.crop import Crop
 from featmesh.photo.photo import GREY, Photo
-from featmesh.photo.resize import camera_of_resized, resample, resize
+from featmesh.photo.resize import camera_of_resized, resample, resize, squeezed
 
 LONG = 50_000.0  # focal length at which a crop is all but a shift and a scale
 
@@ -203,3 +203,11 @@ def test_resampling_twice_gives_the_same_bytes():
     camera, crop = flat_crop(100, 150, (10.2, 10.7, 90.0, 80.0), (24, 32))
     photo = Photo.from_array(noise(100, 150), camera)
     assert resample(photo, crop)[0].tobytes() == resample(photo, crop)[0].tobytes()
+
+
+def test_a_box_is_squeezed_to_the_crop():
+    picture = np.zeros((40, 60, 3), np.uint8)
+    picture[10:30, 20:50] = 255
+    assert (squeezed(picture, (20.2, 9.8, 50.0, 30.0), (64, 96)) == 255).all()
+    assert squeezed(picture, (-50.0, -9.0, 99.0, 99.0), (64, 96)).shape == (64, 96, 3)
+    assert squeezed(picture, (70.0, 50.0, 99.0, 99.0), (64, 96)).max() == 0  # outside

@@ -75,7 +75,7 @@ def estimate_direct(
         InputError: E_IMG_FORMAT, E_BOX or E_CAMERA.
     """
     from featmesh.inference.estimator import lens_of
-    from featmesh.model.direct import squeezed
+    from featmesh.photo.resize import squeezed
 
     if box is None:
         raise CheckpointError(

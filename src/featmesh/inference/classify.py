@@ -2,9 +2,10 @@
 
 Every model takes a short look at the same crop; models of one trunk put it through the trunk once.
 A drawing explains a pixel by how much more the object resembles it than clutter does, and what is
-drawn nowhere explains nothing (spec 2.10, 2.11: class = the model that explains best); where all
-models know the gist of their category, it counts as well. Where no box is given, each model says
-where it would look, and all look where most is explained (ours).
+drawn nowhere explains nothing (spec 2.10, 2.11: class = the model that explains best). Where all
+models know the gist of their category, it counts as well, and so does what a network that was
+taught by photos calls the thing. Where no box is given, each model says where it would look, and
+all look where most is explained (ours).
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from featmesh.geometry.camera import Camera
 from featmesh.geometry.crop import Box, Crop, check_box
 from featmesh.model.backbones import Backbone
 from featmesh.model.category import CategoryModel
+from featmesh.model.imagenet import CLASSES, bundled_namer, category_odds
 from featmesh.photo.photo import Photo
 from featmesh.photo.resize import resample
 from featmesh.stopwatch import Stopwatch
@@ -90,7 +92,11 @@ def classify(
     place = check_box(box, photo.height, photo.width)[0]
     short = glance_config(config)
     tried = [(m, _glance(m, photo, lens, place, short, clock)) for m in asked]
-    order = ranked(tried, place, presences(asked, photo, lens, [place] * len(asked), config))
+    places = [place] * len(asked)
+    likely = presences(asked, photo, lens, places, config)
+    named = by_name([model.category for model in asked], photo, places)
+    odds = [p * q / max(named) for p, q in zip(likely, named, strict=True)]
+    order = ranked(tried, place, odds)
     first = order[0][0]
     full = estimate(asked[first], photo, box, camera, task, config)
     seconds = {"classify": sum(clock.seconds.values()), **full.seconds}
@@ -114,9 +120,10 @@ def _find(
     seen = [_glance(m, photo, lens, box, short, clock) for m, box in zip(asked, boxes, strict=True)]
     found = [in_photo(e.box, photo) or whole for e in seen]
     likely = presences(asked, photo, lens, found, config)
+    named = by_name([model.category for model in asked], photo, found)
     worths = [
-        p * explained(m, e, whole) if e.has_pose else 0.0
-        for m, e, p in zip(asked, seen, likely, strict=True)
+        p * q * explained(m, e, whole) if e.has_pose else 0.0
+        for m, e, p, q in zip(asked, seen, likely, named, strict=True)
     ]
     return found[max(range(len(asked)), key=lambda k: worths[k])]
 
@@ -167,7 +174,7 @@ def ranked(
     Args:
         tried: each model and its estimate of one object.
         box: of the object, inside the photo.
-        odds: by which each score is multiplied; from :func:`presences`.
+        odds: by which each score is multiplied; e.g. by gist and by name.
     """
     sure = [e.confidence for _, e in tried if e.has_pose]
     calibrated = all(c is not None for c in sure)
@@ -181,6 +188,24 @@ def ranked(
     likely = odds or [1.0] * len(tried)
     scores = [p * score(*asked) for p, asked in zip(likely, tried, strict=True)]
     return sorted(enumerate(scores), key=lambda row: -row[1])
+
+
+def by_name(categories: Sequence[str], photo: Photo, boxes: Sequence[Box]) -> list[float]:
+    """Return how probable each category is by what a network names in its box.
+
+    1 of all where no category, or only one, has a name.
+
+    Args:
+        categories: that come into question.
+        photo: whole.
+        boxes: of each.
+    """
+    namer = bundled_namer() if len(categories) > 1 and CLASSES.keys() & set(categories) else None
+    if namer is None:
+        return [1.0] * len(categories)
+    places = list(dict.fromkeys(boxes))
+    said = dict(zip(places, namer.named(photo.pixels, places), strict=True))
+    return [category_odds(said[box], categories)[k] for k, box in enumerate(boxes)]
 
 
 def presences(

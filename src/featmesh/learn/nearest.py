@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from featmesh.draws import generator
-from featmesh.model.direct import MIRROR, DirectModel, Views, answer, squeezed
+from featmesh.model.direct import MIRROR, DirectModel, Views, answer
 from featmesh.photo.read import read_photo
+from featmesh.photo.resize import squeezed
 
 from .config import TrainConfig
 from .correspondence import Sample

@@ -281,6 +281,12 @@ def find_trunk(folder: Path, name: str) -> Path:
     raise broken("MISSING", folder / MANIFEST, f"its trunk {name}", got, "copy it beside the model")
 
 
+def bundled_backbone(name: str) -> Path | None:
+    """Return where a network that comes with featmesh lies; None where it was left out."""
+    places = [root / "backbones" / name for root in _roots()]
+    return next((path for path in places if path.is_file()), None)
+
+
 def _manifest(folder: Path) -> dict[str, Any]:
     """Return the checked manifest that belongs to the tensors in the folder.
 

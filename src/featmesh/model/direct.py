@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int, UInt8
 from torch import Tensor, nn
@@ -20,11 +19,9 @@ from torch.nn import functional
 
 from featmesh.config import config_from_dict
 from featmesh.errors import CheckpointError, InputError
-from featmesh.geometry.crop import Box
 from featmesh.geometry.mesh import Mesh
 from featmesh.geometry.rotations import procrustes
 from featmesh.geometry.viewpoint import angles_from_rotation, rotation_from_angles
-from featmesh.photo.resize import resize
 
 from .backbones import Backbone, build_backbone
 from .checkpoint import KIND, ModelFiles, find_model, read_model, save_model
@@ -144,23 +141,6 @@ def chordal_loss(said: Float[Tensor, "b 6"], R: Float[Tensor, "b 3 3"]) -> Float
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"bins": bins_loss, "6d": chordal_loss}
-
-
-def squeezed(
-    pixels: UInt8[np.ndarray, "h w 3"], box: Box, size: tuple[int, int]
-) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """Return the part of a picture in a box, squeezed to a size: what kind ``nearest`` compares.
-
-    Args:
-        pixels: RGB.
-        box: (x0, y0, x1, y1); rounded and clipped to the picture.
-        size: (height, width) of the result.
-    """
-    height, width = pixels.shape[:2]
-    x0, x1 = (min(max(round(x), 0), width) for x in (box[0], box[2]))
-    y0, y1 = (min(max(round(y), 0), height) for y in (box[1], box[3]))
-    x0, y0 = min(x0, width - 1), min(y0, height - 1)  # a pixel is left of a box outside
-    return resize(np.ascontiguousarray(pixels[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]), *size)
 
 
 @dataclass(eq=False)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
 from featmesh.geometry.camera import Camera
-from featmesh.geometry.crop import Crop
+from featmesh.geometry.crop import Box, Crop
 
 from .photo import GREY, Photo, check_size
 
@@ -34,6 +34,23 @@ def resize(
         picture, (height, width), mode="bilinear", antialias=True, align_corners=False
     )
     return small[0].permute(1, 2, 0).contiguous().numpy()
+
+
+def squeezed(
+    pixels: UInt8[np.ndarray, "h w 3"], box: Box, size: tuple[int, int]
+) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """Return the part of a picture in a box, squeezed to a size; clipped first.
+
+    Args:
+        pixels: RGB.
+        box: (x0, y0, x1, y1); rounded and clipped to the picture.
+        size: (height, width) of the result.
+    """
+    height, width = pixels.shape[:2]
+    x0, x1 = (min(max(round(x), 0), width) for x in (box[0], box[2]))
+    y0, y1 = (min(max(round(y), 0), height) for y in (box[1], box[3]))
+    x0, y0 = min(x0, width - 1), min(y0, height - 1)  # a pixel is left of a box outside
+    return resize(np.ascontiguousarray(pixels[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]), *size)
 
 
 def camera_of_resized(camera: Camera, height: int, width: int) -> Camera:
