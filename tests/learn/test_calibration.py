@@ -66,6 +66,20 @@ def test_one_in_four_hundred_right_answers_may_be_refused():
     assert np.mean(right) == pytest.approx(0.0025, abs=0.001)
 
 
+def test_no_more_is_refused_than_pictures_without_ask_for():
+    """Where nothing resembles a picture without, an odd object has room to be less sure."""
+    known = [
+        replace(k, signals=k.signals | {"score": k.signals["score"] + 30.0 * bool(k.name)})
+        for k in drawn(3000, 0)[0]
+    ]
+    fitted = fit_calibration(known)
+    told = {True: [], False: []}
+    for k in known:
+        told[bool(k.name)].append(fitted.presence(k.signals))
+    assert fitted.no_object_below < 0.3 * min(told[True])
+    assert np.mean(np.array(told[False]) < fitted.no_object_below) == pytest.approx(0.95, abs=0.01)
+
+
 def test_a_doubtful_pose_of_an_object_that_is_there_is_not_refused():
     """Score tells an object from none, the second signal right from wrong."""
     rng = generator(0, "there")
@@ -83,7 +97,7 @@ def test_a_doubtful_pose_of_an_object_that_is_there_is_not_refused():
     old = replace(fitted, there=None)  # a model folder written before
     assert old.presence(wrong[0].signals) == old.confidence(wrong[0].signals)
     figures = cross_fitted(known)
-    assert figures["refused_without"] > 0.95 and figures["refused_right"] < 0.02
+    assert figures["refused_without"] > 0.9 and figures["refused_right"] < 0.02
 
 
 def test_what_the_gist_says_counts_where_the_model_has_one():

@@ -35,7 +35,8 @@ from featmesh.views.occlude import LEVELS, occlude
 from .correspondence import Sample
 
 RIGHT = math.radians(30)
-REFUSED = 0.0025  # share of the right answers that may be refused
+REFUSED = 0.0025  # share of the right answers that may be refused, and no more than
+MISSED = 0.05  # of the pictures without the object need not be
 FEWEST = 40  # outcomes of each kind; with fewer nothing is fitted
 RIDGE = 1e-3
 FOLDS = 5
@@ -151,8 +152,11 @@ def fit_calibration(known: Sequence[Outcome]) -> Calibration | None:
         there=_rounded(_logistic(z, there)) if (~there).sum() >= FEWEST else None,
         focal=fit_focal([pair for pair in (k.focal for k in known) if pair is not None]),
     )
-    sure = [fitted.presence(k.signals) for k, good in zip(known, right, strict=True) if good]
-    return replace(fitted, no_object_below=round(float(np.quantile(sure, REFUSED)), DIGITS))
+    sure = np.array([fitted.presence(k.signals) for k in known])
+    below = float(np.quantile(sure[right], REFUSED))
+    if fitted.there is not None:
+        below = min(below, float(np.quantile(sure[~there], 1 - MISSED)))
+    return replace(fitted, no_object_below=round(below, DIGITS))
 
 
 def fit_focal(known: Sequence[tuple[Profile, float]]) -> float | None:
