@@ -223,8 +223,10 @@ def test_calibrated_models_are_compared_by_confidence():
 
     won = several.classified([doubted, sure], models, photo, nobody)
     assert won.estimate.category == "van"
-    assert won.estimate.margin == pytest.approx(0.6)
-    assert won.estimate.rivals == (("car", 0.3),)
+    # a painted box is hardly called a car: the names leave it at that
+    assert won.estimate.margin == pytest.approx(0.6, abs=0.02)
+    ((rival, score),) = won.estimate.rivals
+    assert rival == "car" and score == pytest.approx(0.3, abs=0.01)
     # one that is not calibrated: what they explain counts
     won = several.classified([one, sure], models, photo, nobody)
     assert won.estimate.category == "car"
