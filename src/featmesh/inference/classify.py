@@ -29,12 +29,13 @@ from featmesh.stopwatch import Stopwatch
 from .config import EstimateConfig, LocateConfig, crop_size, glance_config
 from .describe import Lens, describe
 from .estimator import Task, estimate, find_box, in_photo, lens_of, look
-from .locate import locate
+from .locate import Candidate, locate
 from .result import Estimate
 from .segment import cells_at
 from .tables import slide_table
 
 LIKELY = 6  # models, of those whose windows are the clearest, that look for the box
+OUT = 0.01  # odds, over the best ones, below which a model need not look: it cannot make up for it
 SAMPLES = 64  # along the longer side of a box whose pixels are asked for
 
 
@@ -90,12 +91,14 @@ def classify(
     if box is None:
         box = _find(asked, photo, lens, config, clock)
     place = check_box(box, photo.height, photo.width)[0]
-    short = glance_config(config)
-    tried = [(m, _glance(m, photo, lens, place, short, clock)) for m in asked]
-    places = [place] * len(asked)
+    short, places = glance_config(config), [place] * len(asked)
     likely = presences(asked, photo, lens, places, config)
     named = by_name([model.category for model in asked], photo, places)
     odds = [p * q / max(named) for p, q in zip(likely, named, strict=True)]
+    tried = [
+        (m, _glance(m, photo, lens, place, short, clock)) if p >= OUT * max(odds) else None
+        for m, p in zip(asked, odds, strict=True)
+    ]
     order = ranked(tried, place, odds)
     first = order[0][0]
     full = estimate(asked[first], photo, box, camera, task, config)
@@ -115,8 +118,9 @@ def _find(
     """Return the box of the object that explains most of the photo, whichever model draws it."""
     coarse, short = replace(config, locate=replace(config.locate, finer=())), glance_config(config)
     whole = (0.0, 0.0, float(photo.width), float(photo.height))
-    asked = _likely(models, photo, config.locate, clock)
-    boxes = [find_box(model, photo, lens, coarse, clock) for model in asked]
+    slid = _likely(models, photo, coarse.locate, clock)
+    asked = [model for model, _ in slid]
+    boxes = [find_box(model, photo, lens, coarse, clock, found) for model, found in slid]
     seen = [_glance(m, photo, lens, box, short, clock) for m, box in zip(asked, boxes, strict=True)]
     found = [in_photo(e.box, photo) or whole for e in seen]
     likely = presences(asked, photo, lens, found, config)
@@ -130,15 +134,13 @@ def _find(
 
 def _likely(
     models: Sequence[CategoryModel], photo: Photo, config: LocateConfig, clock: Stopwatch
-) -> list[CategoryModel]:
-    """Return the LIKELY models whose windows show the most, by the first step of find_box."""
-    if len(models) <= LIKELY:
-        return list(models)
+) -> list[tuple[CategoryModel, list[Candidate]]]:
+    """Return the LIKELY models whose windows show the most, and these, the first of find_box."""
     with clock("locate"):
         found = [locate(photo, m, slide_table(m, config), config) for m in models]
     clearest = [max((c.score for c in candidates), default=0.0) for candidates in found]
     order = sorted(range(len(models)), key=lambda k: -clearest[k])[:LIKELY]
-    return [models[k] for k in sorted(order)]
+    return [(models[k], found[k]) for k in sorted(order)]
 
 
 def _glance(
@@ -164,19 +166,21 @@ def require_models(models: Sequence[CategoryModel], who: str) -> None:
 
 
 def ranked(
-    tried: Sequence[tuple[CategoryModel, Estimate]], box: Box, odds: Sequence[float] | None = None
+    tried: Sequence[tuple[CategoryModel, Estimate] | None],
+    box: Box,
+    odds: Sequence[float] | None = None,
 ) -> list[tuple[int, float]]:
     """Return the number of each category and its score, best first.
 
     They are compared on the same pixels, those of the box: by confidence where all are calibrated,
-    else by the gain over clutter. Without a pose the score is 0.
+    else by the gain over clutter. Without a pose, or a look, the score is 0.
 
     Args:
-        tried: each model and its estimate of one object.
+        tried: each model and its estimate of one object; None of one that did not look.
         box: of the object, inside the photo.
         odds: by which each score is multiplied; e.g. by gist and by name.
     """
-    sure = [e.confidence for _, e in tried if e.has_pose]
+    sure = [asked[1].confidence for asked in tried if asked and asked[1].has_pose]
     calibrated = all(c is not None for c in sure)
 
     def score(model: CategoryModel, found: Estimate) -> float:
@@ -186,7 +190,7 @@ def ranked(
         return known if known is not None else explained(model, found, box)
 
     likely = odds or [1.0] * len(tried)
-    scores = [p * score(*asked) for p, asked in zip(likely, tried, strict=True)]
+    scores = [p * score(*asked) if asked else 0.0 for p, asked in zip(likely, tried, strict=True)]
     return sorted(enumerate(scores), key=lambda row: -row[1])
 
 

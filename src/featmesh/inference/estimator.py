@@ -21,7 +21,7 @@ from featmesh.stopwatch import Stopwatch
 from .config import EstimateConfig, crop_size, glance_config, guessed
 from .descent import RefineStep
 from .describe import Lens, Trial, describe, projected_box, tells_focal, with_focal
-from .locate import locate, share
+from .locate import Candidate, locate, share
 from .refine import Refined, fit_shape, focal_profile, render_and_compare
 from .result import Estimate
 from .scan import Starts, scan
@@ -93,16 +93,25 @@ def estimate(
 
 
 def find_box(
-    model: CategoryModel, photo: Photo, lens: Lens, config: EstimateConfig, clock: Stopwatch
+    model: CategoryModel,
+    photo: Photo,
+    lens: Lens,
+    config: EstimateConfig,
+    clock: Stopwatch,
+    slid: Sequence[Candidate] | None = None,
 ) -> Box:
-    """Locate: glance at the likeliest boxes; the pose found in the best one says where it is."""
+    """Locate: glance at the likeliest boxes; the pose found in the best one says where it is.
+
+    ``slid`` are the candidates of the first search, where they are known.
+    """
     c, glance = config.locate, glance_config(config)
     fine = replace(c, sides=c.finer, candidates=c.finer_candidates)
     boxes, glances = [(0.0, 0.0, float(photo.width), float(photo.height))], list[Glance]()
     for search in (c, fine):
-        with clock("locate"):
-            found = locate(photo, model, slide_table(model, c), search)
-        boxes += [candidate.box for candidate in found]
+        if slid is None:
+            with clock("locate"):
+                slid = locate(photo, model, slide_table(model, c), search)
+        boxes += [candidate.box for candidate in slid]
         glances += _glances(model, photo, lens, boxes, glance, clock)
         glances.sort(key=lambda g: -g.worth)
         # a box that holds a part of the object shows what it is part of
@@ -111,7 +120,7 @@ def find_box(
         glances += _glances(model, photo, lens, moved, glance, clock)
         if max(g.evidence for g in glances) > c.sure:
             break
-        boxes = []
+        boxes, slid = [], None
     return max(glances, key=lambda g: g.worth).box
 
 
