@@ -2,8 +2,10 @@
 
 import math
 
+import pytest
 import torch
 
+from featmesh.errors import FeatmeshError
 from featmesh.geometry.viewpoint import rotation_from_angles
 from featmesh.learn.gist_training import Seen, learn_gist, view_labels
 from featmesh.model.gist import AZIMUTHS
@@ -35,6 +37,14 @@ def test_it_tells_presence_and_view_of_crops_it_has_not_seen():
     assert sum(near) >= 90
     far = new.R @ torch.diag(torch.tensor([-1.0, -1.0, 1.0]))  # seen from the other side
     assert sum(float(g.log_view(R[None])[0]) > -2 for g, R in zip(looks, far, strict=True)) <= 3
+
+
+def test_maps_that_are_not_finite_teach_nothing():
+    broken = shown(64, 0)
+    broken.maps[5, 0, 0, 0] = math.nan
+    with pytest.raises(FeatmeshError, match="finite gist loss") as got:
+        learn_gist(broken, [shown(64, 1, False).maps])
+    assert got.value.code == "E_NONFINITE"
 
 
 def test_the_same_seed_learns_the_same():

@@ -24,6 +24,7 @@ from featmesh.progress import track
 from .config import TrainConfig
 from .data import TrainData
 from .direct_data import drawn_crops
+from .trainer import expect_finite
 
 PASSES = 15
 BATCH = 64  # crops of the category in a step, and as many that do not show it
@@ -85,6 +86,9 @@ def learn_gist(own: Seen, others: Sequence[Float[Tensor, "_ c h w"]], seed: int 
         own: crops of the category.
         others: maps of crops of other categories, and of bare pictures.
         seed: of weights and draws.
+
+    Raises:
+        FeatmeshError: E_NONFINITE where what the trunk says is not finite.
     """
     torch.manual_seed(int(generator(seed, "gist").integers(2**31)))
     without, count = torch.cat(list(others)), len(own.maps)
@@ -107,6 +111,7 @@ def learn_gist(own: Seen, others: Sequence[Float[Tensor, "_ c h w"]], seed: int 
         loss = functional.binary_cross_entropy_with_logits(presence, there)
         loss = loss + functional.cross_entropy(azimuth[:size], around[chosen])
         loss = loss + functional.cross_entropy(elevation[:size], up[chosen])
+        expect_finite("gist loss", loss.detach(), step)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -228,7 +228,7 @@ def descend(
         FeatmeshError: E_NONFINITE where the loss or its gradient is not finite; neither weights nor
             moments have been changed then.
     """
-    _expect_finite("loss", ranks.total(loss.detach()), step)
+    expect_finite("loss", ranks.total(loss.detach()), step)
     groups = [g for optimiser in optimisers for g in optimiser.param_groups]
     for group in groups:
         group["lr"] = group["peak"] * rate
@@ -238,12 +238,13 @@ def descend(
     moved = [p for g in groups for p in g["params"]]
     ranks.add_up([p.grad for p in moved if p.grad is not None])
     length = torch.nn.utils.clip_grad_norm_(moved, 2.0)
-    _expect_finite("gradient", length, step)
+    expect_finite("gradient", length, step)
     for optimiser in optimisers:
         optimiser.step()
 
 
-def _expect_finite(what: str, value: Tensor, step: int) -> None:
+def expect_finite(what: str, value: Tensor, step: int) -> None:
+    """Raise E_NONFINITE where a number of a step is not finite."""
     if not math.isfinite(float(value)):
         raise FeatmeshError(
             "E_NONFINITE",
