@@ -35,6 +35,9 @@ from .segment import cells_at
 from .tables import slide_table
 
 LIKELY = 6  # models, of those whose windows are the clearest, that look for the box
+# how heavily names weigh beside what is explained and the gist: a logistic fit on 70 photos of cars
+# for training and 5 of trains, boats and a plane gave 1.8, .72 and .70
+NAMED = 2.0
 OUT = 0.01  # odds, over the best ones, below which a model need not look: it cannot make up for it
 SAMPLES = 64  # along the longer side of a box whose pixels are asked for
 
@@ -195,7 +198,7 @@ def ranked(
 
 
 def by_name(categories: Sequence[str], photo: Photo, boxes: Sequence[Box]) -> list[float]:
-    """Return how probable each category is by what a network names in its box.
+    """Return how likely each category is by what a network names in its box, heavily weighed.
 
     1 of all where no category, or only one, has a name.
 
@@ -209,7 +212,7 @@ def by_name(categories: Sequence[str], photo: Photo, boxes: Sequence[Box]) -> li
         return [1.0] * len(categories)
     places = list(dict.fromkeys(boxes))
     said = dict(zip(places, namer.named(photo.pixels, places), strict=True))
-    return [category_odds(said[box], categories)[k] for k, box in enumerate(boxes)]
+    return [category_odds(said[box], categories)[k] ** NAMED for k, box in enumerate(boxes)]
 
 
 def presences(
