@@ -14,6 +14,9 @@ G, N, B = "segmentation", "confidence", "refusal/box = whole image"
 W, K, O = "view_generator", "categories", "car_cads"
 BATCH = "batch"
 Y, H, D = "label_noise", "between/label - both hands", "baselines"
+Z, MORE, NEMO = "ablations", "more_acc_10/difference", "NeMo's search: rigid, 144 poses, Adam 300"
+LOWEST = ("light_deps", "lowest, torchvision broken/failed/#")
+READERS = ("image", "mesh", "views", "checkpoint", "http")
 R, M, T = "robustness", "models/featmesh", "against_one_process/6/two processes"
 CLAIMS: tuple[tuple[str, str, str, str], ...] = (
     ("Stanford dev, no camera, box = whole image: acc@30°", A, "dev/acc_30", ">= .985"),
@@ -152,7 +155,12 @@ CLAIMS: tuple[tuple[str, str, str, str], ...] = (
     ("ours less classes, L0: acc@30°", D, "differences/L0/bins/acc_30/difference", ">= 0"),
     ("the same: acc@10°", D, "differences/L0/bins/acc_10/difference", "> 0"),
     ("L2: acc@30°", D, "differences/L2/bins/acc_30/difference", "> 0"),
+    ("lower end of its 95 % interval", D, "differences/L2/bins/acc_30/photos/0", "> 0"),
     ("L3: acc@30°", D, "differences/L3/bins/acc_30/difference", "> 0"),
+    ("lower end of its 95 % interval", D, "differences/L3/bins/acc_30/photos/0", "> 0"),
+    ("rigid mean mesh less ours: acc@10°, L0", Z, "L0/rigid mean mesh/" + MORE, ""),
+    ("NeMo's search on our features less ours: L0", Z, f"L0/{NEMO}/{MORE}", ""),
+    ("L2", Z, f"L2/{NEMO}/{MORE}", ""),
     ("19 corruptions, severity 3, of clean: acc@30°", R, f"{M}/mean/relative_acc_30", ">= .93"),
     (
         "corrupted, ours less classes: acc@30°",
@@ -176,6 +184,15 @@ CLAIMS: tuple[tuple[str, str, str, str], ...] = (
     ),
     ("Ray, two actors, one killed: rows lost", "batch_ray", "lost", "<= 0"),
     ("rows doubled", "batch_ray", "doubled", "<= 0"),
+    ("training killed 20 times, in mid-save and on a full disk too", "kills", "kills/#", ">= 20"),
+    ("ends on the same weights", "kills", "runs_with_same_weights/0", ">= 1"),
+    *(
+        (f"fuzzing {name}, 10 minutes: failures", "fuzz", f"readers/{name}/failures/#", "<= 0")
+        for name in READERS
+    ),
+    ("`serve` under attack: kinds of clients", "serve", "attacks/#", ""),
+    ("not answered as promised", "serve", "not_as_promised", "<= 0"),
+    ("tests that fail with the lowest dependencies, torchvision broken", *LOWEST, "<= 0"),
     ("two ranks against one process, 6 steps: trunk, rms", "ranks", f"{T}/trunk/rms", "<= 1e-6"),
     ("the same of a second thread", "ranks", "against_one_process/6/two threads/trunk/rms", ""),
     ("the public npz sample read: IoU of box and CAD", "readers", "pascal3d_sample/box_iou", ""),
@@ -199,9 +216,14 @@ again, beside what is told here, and says what it could not.
 
 
 def look_up(results: Any, path: str) -> Any:
-    """Return a number of a results file, None where it is missing."""
+    """Return a number of a results file, None where it is missing; # counts what is there."""
     for key in path.split("/"):
-        results = results.get(key) if isinstance(results, dict) else None
+        if key == "#":
+            results = None if results is None else len(results)
+        elif isinstance(results, list):
+            results = results[int(key)]
+        else:
+            results = results.get(key) if isinstance(results, dict) else None
     return results
 
 
