@@ -1,199 +1,177 @@
-"""The demo page of featmesh serve in headless Chromium: drop a photo, see the mesh, turn it.
+"""The demo page of featmesh serve in headless Chromium: drop photos, see the mesh, turn it.
 
-Needs ``chromium`` (Debian: apt install chromium). Starts the server by itself, speaks the DevTools
-protocol through a pipe, writes screenshots and exits with 1 where something is not as it should be.
+A photo, a second one onto the first one's result, a file and a folder that are no photos, a third
+photo. Needs ``chromium`` (Debian: apt install chromium). Starts the server by itself, writes
+screenshots and exits with 1 where something is not as it should be.
 """
 
 import argparse
-import base64
 import json
-import os
-import re
-import shutil
-import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager, suppress
+import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import quote
 
-SIZE = (1200, 1000)
-PATIENCE_S = 240.0
+from browser import PATIENCE_S, Browser, browser, page_of
 
-
-class Browser:
-    """One page of a headless Chromium."""
-
-    def __init__(self, program: str, profile: str) -> None:
-        ours, theirs = os.pipe(), os.pipe()  # we write to ours[1] and read from theirs[0]
-        flags = ["--headless=new", "--remote-debugging-pipe", f"--user-data-dir={profile}"]
-        flags += ["--no-sandbox", "--disable-gpu", f"--window-size={SIZE[0]},{SIZE[1]}"]
-        command = f'exec "$0" "$@" 3<&{ours[0]} 4>&{theirs[1]}'
-        self.process = subprocess.Popen(
-            ["/bin/bash", "-c", command, program, *flags, "about:blank"],
-            pass_fds=(ours[0], theirs[1]),
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(ours[0])
-        os.close(theirs[1])
-        self._to, self._from = os.fdopen(ours[1], "wb"), os.fdopen(theirs[0], "rb", buffering=0)
-        self._rest, self._count, self._session = b"", 0, None
-        self.events: list[dict[str, Any]] = []
-        targets = self.do("Target.getTargets")["targetInfos"]
-        target = next(t["targetId"] for t in targets if t["type"] == "page")
-        attached = self.do("Target.attachToTarget", targetId=target, flatten=True)
-        self._session = attached["sessionId"]
-        for domain in ("Page", "Runtime", "Network", "DOM", "Log"):
-            self.do(f"{domain}.enable")
-
-    def do(self, method: str, **params: Any) -> dict[str, Any]:
-        """Return the answer to a command."""
-        self._count += 1
-        told = {"id": self._count, "method": method, "params": params}
-        told |= {"sessionId": self._session} if self._session else {}
-        self._to.write(json.dumps(told).encode() + b"\0")
-        self._to.flush()
-        while True:
-            heard = self._hear()
-            if heard.get("id") == self._count:
-                if "error" in heard:
-                    raise RuntimeError(f"{method}: {heard['error']['message']}")
-                return heard["result"]
-            self.events.append(heard)
-
-    def _hear(self) -> dict[str, Any]:
-        while b"\0" not in self._rest:
-            more = os.read(self._from.fileno(), 1 << 20)
-            if not more:
-                raise RuntimeError("the browser has ended")
-            self._rest += more
-        message, _, self._rest = self._rest.partition(b"\0")
-        return json.loads(message)
-
-    def value(self, expression: str) -> Any:
-        """Return the value of a JavaScript expression in the page."""
-        found = self.do("Runtime.evaluate", expression=expression, returnByValue=True)
-        if "exceptionDetails" in found:
-            raise RuntimeError(f"{expression}: {found['exceptionDetails']}")
-        return found["result"].get("value")
-
-    def until(self, expression: str) -> None:
-        """Wait until an expression is true."""
-        end = time.monotonic() + PATIENCE_S
-        while not self.value(expression):
-            if time.monotonic() > end:
-                raise RuntimeError(f"not true after {PATIENCE_S:g} s: {expression}")
-            time.sleep(0.2)
-
-    def drop(self, path: Path, x: float, y: float) -> None:
-        """Drop a file on the page."""
-        data = {"items": [], "files": [str(path.resolve())], "dragOperationsMask": 1}
-        for kind in ("dragEnter", "dragOver", "drop"):
-            self.do("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
-
-    def drag(self, begin: tuple[float, float], end: tuple[float, float]) -> None:
-        """Drag with the mouse."""
-        button = {"button": "left", "clickCount": 1}
-        x, y = begin
-        self.do("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
-        self.do("Input.dispatchMouseEvent", type="mousePressed", x=x, y=y, **button)
-        for k in range(1, 11):
-            x, y = (a + (b - a) * k / 10 for a, b in zip(begin, end, strict=True))
-            self.do("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y, buttons=1)
-        self.do("Input.dispatchMouseEvent", type="mouseReleased", x=x, y=y, **button)
-        time.sleep(1.0)
-
-    def picture(self, path: Path) -> bytes:
-        """Write a screenshot and return it."""
-        shot = base64.b64decode(self.do("Page.captureScreenshot", format="png")["data"])
-        path.write_bytes(shot)
-        return shot
-
-    def close(self) -> None:
-        """End the browser."""
-        with suppress(OSError, RuntimeError):
-            self._session = None
-            self.do("Browser.close")
-        self.process.terminate()
-        self.process.wait()
-        self._from.close()
-        with suppress(OSError):
-            self._to.close()
+ABOVE, FRAME = (600.0, 100.0), (600.0, 500.0)  # places of the page
+ANSWERED = "/answered|bad/.test(told.textContent + told.className)"
+# what a result page shows of its photo: the mesh's scene, the numbers but for times, the photo
+SHOWN = """(() => {
+  const parsed = () => new DOMParser().parseFromString(text, "text/html");
+  const page = typeof text === "string" ? parsed() : document;
+  const rows = [...page.querySelectorAll("tr")].map(row => row.textContent.trim());
+  return JSON.stringify({
+    name: page.querySelector("h1,h2").textContent.trim(),
+    scenes: page.getElementById("scenes").textContent,
+    rows: rows.filter(row => !row.startsWith("Seconds")),
+    photo: page.querySelector('img[alt="Photo"]').src,
+  });
+})()"""
+# box of the mesh on the canvas: the photos are grey, the mesh is blue, so is an axis, which is thin
+DRAWN = """(() => {
+  const canvas = document.querySelector("canvas"), w = canvas.width, h = canvas.height;
+  const d = canvas.getContext("2d").getImageData(0, 0, w, h).data;
+  const xs = Array(w).fill(0), ys = Array(h).fill(0), thin = 10;
+  for (let y = 0; y < h; y++) for (let x = 0; x < w; x++) {
+    const k = 4 * (y * w + x);
+    if (d[k + 2] - d[k] > 40 && d[k + 1] - d[k] > 15) { xs[x]++; ys[y]++; }
+  }
+  const first = v => v.findIndex(n => n > thin), last = v => v.findLastIndex(n => n > thin) + 1;
+  return [first(xs), first(ys), last(xs), last(ys), w, h];
+})()"""
 
 
-@contextmanager
-def server(model: str):
-    """Yield the address of a server."""
-    command = [sys.executable, "-m", "featmesh", "serve", "--port", "0", "--workers", "1"]
-    command += ["--model", model, "--limit-s", f"{PATIENCE_S:g}"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            for line in process.stderr or ():
-                found = re.search(r"http://[\d.]+:\d+", line)
-                if found:
-                    break
-            else:
-                raise RuntimeError("the server did not start")
-            yield found[0]
-        finally:
-            process.terminate()
+class Demo:
+    """The demo page as a person uses it."""
 
+    def __init__(self, seen: Browser, address: str, out: Path) -> None:
+        self.seen, self.address, self.out = seen, address, out
+        seen.open(address, "document.getElementById('file')")
 
-def check(out: Path, photo: Path, model: str) -> dict[str, Any]:
-    """Return what was seen; RuntimeError where it is not as it should be."""
-    program = shutil.which("chromium") or shutil.which("google-chrome") or "chromium"
-    with ExitStack() as stack:
-        address = stack.enter_context(server(model))
-        profile = stack.enter_context(TemporaryDirectory(ignore_cleanup_errors=True))
-        browser = Browser(program, profile)
-        stack.callback(browser.close)
-        browser.do("Page.navigate", url=address)
-        browser.until("document.readyState === 'complete' && !!document.getElementById('file')")
+    def put(self, path: Path, at: tuple[float, float]) -> str:
+        """Drop a file; return what is said once the answer is there."""
+        self.seen.value("told.textContent = ''; told.className = ''")
+        self.seen.drop(path, at)
+        self.seen.until(f"told.textContent.includes({json.dumps(path.name)}) || {ANSWERED}", 60.0)
+        self.seen.until(ANSWERED)
+        if self.seen.value("document.body.classList.contains('over')"):
+            raise RuntimeError("the page still waits for a drop")
+        return self.seen.value("told.textContent")
+
+    def photo(self, path: Path, at: tuple[float, float], shot: str) -> dict[str, Any]:
+        """Drop a photo; check that result and mesh are its own."""
         begun = time.monotonic()
-        browser.drop(photo, 600, 500)
-        browser.until("/answered|bad/.test(told.textContent + told.className)")
-        told = browser.value("told.textContent")
-        if "answered in" not in told:
+        told = self.put(path, at)
+        if not told.startswith(f"{path.name}: answered in"):
             raise RuntimeError(told)
         seconds = time.monotonic() - begun
-        time.sleep(2.0)  # the frame draws
-        box = browser.value(
-            "(b => [b.left, b.top, b.width, b.height])(result.getBoundingClientRect())"
-        )
-        before = browser.picture(out / "serve-dropped.png")
-        x, y = box[0] + 0.3 * box[2], box[1] + 300
-        browser.drag((x, y), (x + 150, y - 40))
-        after = browser.picture(out / "serve-turned.png")
-        if before == after:
-            raise RuntimeError("dragging the mesh changed nothing")
-        browser.drop(Path(__file__), 600, 100)  # no photo: told, and nothing is shown
-        browser.until("told.className === 'bad'")
-        refused = browser.value("told.textContent")
-        if not browser.value("result.hidden"):
-            raise RuntimeError("the result of another photo is still shown")
-        requests = [
-            event["params"]["request"]["url"]
-            for event in browser.events
-            if event.get("method") == "Network.requestWillBeSent"
+        end = time.monotonic() + 30.0
+        while not self.seen.in_frame("document.querySelector('canvas')?.width"):
+            if time.monotonic() > end:
+                raise RuntimeError(f"the result of {path.name} is not drawn")
+            time.sleep(0.5)
+        time.sleep(1.0)
+        self.seen.picture(self.out / f"{shot}.png")
+        shown = json.loads(self.seen.in_frame(SHOWN))
+        wanted = json.loads(self.seen.value(f"(text => {SHOWN})({json.dumps(self.answer(path))})"))
+        for what, value in wanted.items():
+            if shown[what] != value:
+                got = f"{str(shown[what])[:300]}, wanted {str(value)[:300]}"
+                raise RuntimeError(f"{what} of {path.name} is not its own: {got}")
+        scene = json.loads(shown["scenes"])[0]
+        return {"told": told, "seconds": round(seconds, 2), "mesh_off": self.mesh_off(scene["box"])}
+
+    def answer(self, path: Path) -> str:
+        """Return the server's result page of a photo, asked without a browser."""
+        edge = "an-edge-of-no-photo"
+        named = f'name="photo"; filename="{path.name}"'
+        head = f"--{edge}\r\nContent-Disposition: form-data; {named}\r\n\r\n".encode()
+        body = head + path.read_bytes() + f"\r\n--{edge}--\r\n".encode()
+        kind = {"Content-Type": f"multipart/form-data; boundary={edge}"}
+        model = quote(self.seen.value("model.value"))
+        address = f"{self.address}/estimate?format=html&model={model}"
+        asked = urllib.request.Request(address, body, kind)
+        with urllib.request.urlopen(asked, timeout=PATIENCE_S) as answer:
+            return answer.read().decode()
+
+    def mesh_off(self, box: list[float]) -> float:
+        """Return how far the mesh on the canvas is off a box, as a share of the box's width.
+
+        Raises:
+            RuntimeError: where it is more than a twentieth.
+        """
+        x0, y0, x1, y1, wide, high = self.seen.in_frame(DRAWN)
+        left, top, right, bottom = box
+        scale = min(wide / 1.5 / (right - left), high / 1.5 / (bottom - top))
+        centre = [(left + right) / 2, (top + bottom) / 2] * 2
+        middle = [wide / 2, high / 2] * 2
+        there = [
+            (v - m) / scale + c for v, m, c in zip((x0, y0, x1, y1), middle, centre, strict=True)
         ]
-        foreign = [url for url in requests if not url.startswith((address, "blob:", "data:"))]
-        faults = [e for e in browser.events if e.get("method") == "Runtime.exceptionThrown"]
-        if foreign or faults:
-            raise RuntimeError(f"asked {foreign}, threw {faults}")
-        version = browser.do("Browser.getVersion")["product"]
-    return {"browser": version, "told": told, "refused": refused, "seconds": round(seconds, 2)}
+        off = max(abs(a - b) for a, b in zip(there, box, strict=True)) / (right - left)
+        if off > 0.05:
+            raise RuntimeError(f"the mesh is drawn at {there}, its box is {box}")
+        return round(off, 4)
+
+    def turn(self) -> None:
+        """Drag the mesh, which turns it."""
+        left, top, wide, _ = self.seen.box("result")
+        before = self.seen.picture(self.out / "serve-unturned.png")
+        x, y = left + 0.3 * wide, top + 300
+        self.seen.drag((x, y), (x + 150, y - 40))
+        if before == self.seen.picture(self.out / "serve-turned.png"):
+            raise RuntimeError("dragging the mesh changed nothing")
+
+    def refused(self, path: Path, at: tuple[float, float]) -> str:
+        """Drop what is no photo; return what is said. Nothing else is shown then."""
+        told = self.put(path, at)
+        if self.seen.value("told.className") != "bad" or not self.seen.value("result.hidden"):
+            raise RuntimeError(f"{path.name} is no photo, and the page says {told}")
+        return told
+
+
+def check(out: Path, photos: list[Path], model: str) -> dict[str, Any]:
+    """Return what was seen; RuntimeError where it is not as it should be."""
+    words = ["serve", "--port", "0", "--workers", "1", "--model", model]
+    words += ["--limit-s", f"{PATIENCE_S:g}"]
+    first, second, third = photos
+    with ExitStack() as stack:
+        address, _ = stack.enter_context(page_of(words))
+        seen = stack.enter_context(browser())
+        demo = Demo(seen, address, out)
+        told = {"first": demo.photo(first, ABOVE, "serve-dropped")}
+        demo.turn()
+        told["second, dropped on the first's result"] = demo.photo(second, FRAME, "serve-second")
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        broken = folder / "broken.jpg"
+        broken.write_bytes(third.read_bytes()[:2000])
+        refused = {p.name: demo.refused(p, FRAME) for p in (Path(__file__), broken)}
+        seen.picture(out / "serve-refused.png")
+        refused["a folder"] = demo.refused(folder, ABOVE)
+        told["third, after those"] = demo.photo(third, ABOVE, "serve-third")
+        faults = seen.faults(address)
+        if faults:
+            raise RuntimeError(f"the page {faults}")
+        version = seen.do("Browser.getVersion")["product"]
+    return {"browser": version, **told, "refused": refused}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photo", type=Path, default=Path("examples/photos/car_side_0013.jpg"))
+    stem = "examples/photos/car_side_00"
+    photos = [Path(f"{stem}{number}.jpg") for number in ("13", "29", "10")]
+    parser.add_argument("--photos", type=Path, nargs=3, default=photos)
     parser.add_argument("--model", default="car")
     parser.add_argument("--out", type=Path, default=Path("results/serve"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     try:
-        seen = check(args.out, args.photo, args.model)
+        seen = check(args.out, args.photos, args.model)
     except RuntimeError as error:
         raise SystemExit(f"serve_browser: {error}") from None
     sys.stdout.write(json.dumps(seen, indent=1) + "\n")

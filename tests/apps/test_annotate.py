@@ -112,6 +112,19 @@ def _send(browser: Browser, origin: tuple[float, ...], direction: tuple[float, .
     )
 
 
+def test_a_skipped_photo_is_not_said_to_be_done(folder: Path) -> None:
+    session = Session(car_model(), folder, folder / "later.json", CONFIG, lambda photo: CAMERA)
+    session.left = session.left[:1]
+    page = Annotator(session, first(session), port=free_port(), pause=0.0)
+    page.leave("skip")
+    assert page.wait(60.0) and page.finished
+    assert "0 in later.json, 1 skipped" in page._doing.content
+    assert session.skipped == 1 and not session.out.exists()
+    assert all(button.disabled for button in page._leave_buttons) and not page._told.content
+    page.close()
+    session.close()
+
+
 def test_a_full_disk_keeps_photo_and_page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -1,5 +1,6 @@
 """The page is served by a real viser server and spoken to as a browser speaks to it."""
 
+import math
 import socket
 import time
 import urllib.request
@@ -15,8 +16,8 @@ from scipy.spatial.transform import Rotation
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from featmesh.apps.view import SLIDERS, Viewer, moved, quaternion, viser_module
-from featmesh.apps.view_state import ViewState
+from featmesh.apps.view import MARGIN, SLIDERS, Viewer, moved, quaternion, viser_module
+from featmesh.apps.view_state import ViewState, backdrop
 from featmesh.errors import BackendUnavailable
 
 from .test_view_state import CONFIG, stage_of
@@ -32,6 +33,11 @@ CAMERA_MESSAGE = {
     "image_width": 1000,
     "look_at": (0.0, 0.0, 0.0),
     "up_direction": (0.0, 0.0, 1.0),
+}
+AT_LENS_MESSAGE = CAMERA_MESSAGE | {
+    "position": (0.0, 0.0, 0.0),
+    "look_at": (0.0, 0.0, 2.0),
+    "up_direction": (0.0, -1.0, 0.0),
 }
 
 
@@ -117,6 +123,46 @@ def test_the_eye_is_put_at_the_lens(viewer: Viewer, browser: Browser) -> None:
         browser.listen("SetCameraPosition")
     eye = [m for m in browser.heard if m["type"] == "SetCameraPositionMessage"][-1]
     assert tuple(eye["position"]) == (0.0, 0.0, 0.0)
+
+
+def see_all(viewer: Viewer, browser: Browser, wide: int) -> None:
+    """Stand at the lens with a screen of a width; wait until the whole photo is in view."""
+    high, behind = CAMERA_MESSAGE["image_height"], backdrop(viewer.stage.show(viewer.state))
+    browser.send(AT_LENS_MESSAGE | {"image_width": wide})
+    filled = 0.0
+    while filled != pytest.approx(1 / MARGIN, abs=1e-6):  # listen fails where it never is
+        tall = 2 * behind.centre[2] * math.tan(browser.listen("SetCameraFov")["fov"] / 2)
+        filled = max(behind.height / tall, behind.width / (tall * wide / high))
+
+
+def test_the_whole_photo_is_in_view_on_any_screen(viewer: Viewer, browser: Browser) -> None:
+    for wide in (400, 1600):
+        see_all(viewer, browser, wide)
+
+
+def test_an_eye_at_the_lens_keeps_the_photo_where_it_is(viewer: Viewer, browser: Browser) -> None:
+    def centre_after(degrees: float) -> np.ndarray:
+        """Move the mesh to the right; return the direction of the photo's centre then."""
+        after = moved(viewer.state, "across", degrees)
+        browser.set("right °", degrees)
+        browser.listen(f"energy **{viewer.stage.show(after).energy:.4f}**")
+        assert viewer.wait(20.0)
+        return direction(backdrop(viewer.stage.show(after)).centre)
+
+    def direction(place: Any) -> np.ndarray:
+        return np.array(place) / np.linalg.norm(place)
+
+    see_all(viewer, browser, 900)
+    before = direction(backdrop(viewer.stage.show(viewer.state)).centre)
+    centre = centre_after(8.0)
+    assert np.abs(centre - before).max() > 0.05
+    client = max(viewer.server.get_clients().values(), key=lambda c: c.client_id)  # the last
+    assert direction(client.camera.look_at) == pytest.approx(centre, abs=1e-6)
+    browser.send(AT_LENS_MESSAGE | {"image_width": 900, "position": (1.0, 0.0, 0.0)})
+    assert np.abs(centre_after(-8.0) - centre).max() > 0.05
+    # who looks from the side is left there
+    assert client.camera.look_at == pytest.approx(AT_LENS_MESSAGE["look_at"])
+    assert client.camera.position == pytest.approx((1.0, 0.0, 0.0))
 
 
 def test_a_slider_turns_the_object_and_tells_its_energy(viewer: Viewer, browser: Browser) -> None:

@@ -122,9 +122,13 @@ class Annotator(Viewer):
                 self.session.save(self.desk.label(self.state, self.marks))
             elif what == "absent":
                 self.session.save(self.desk.absent())
+            else:
+                self.session.skipped += 1
             desk = self.session.next()
             if desk is None:
                 self.finished = True
+                for button in self._leave_buttons:
+                    button.disabled = True
             else:
                 self._change(desk)
             return self.state
@@ -157,8 +161,9 @@ class Annotator(Viewer):
     def _add_controls(self, name: str) -> None:
         gui = self.server.gui
         self._doing = gui.add_markdown(self._progress())
-        for label, what, colour in BUTTONS:
-            gui.add_button(label, color=colour).on_click(lambda _, what=what: self.leave(what))
+        self._leave_buttons = [gui.add_button(label, color=colour) for label, _, colour in BUTTONS]
+        for button, (_, what, _) in zip(self._leave_buttons, BUTTONS, strict=True):
+            button.on_click(lambda _, what=what: self.leave(what))
         points: dict[str, Callable[[], None]] = {
             "forget the last click": lambda: self._set_marks(self.marks.undone()),
             "forget all clicks": lambda: self._set_marks(Marks()),
@@ -173,7 +178,9 @@ class Annotator(Viewer):
         """Return what there is to do."""
         done, left = len(self.session.views), len(self.session.left)
         if self.finished:
-            return f"**All done**: {done} in {self.session.out.name}. Ctrl-C stops the page."
+            again = self.session.skipped
+            later = f", {again} skipped: asked again next time" if again else ""
+            return f"**All done**: {done} in {self.session.out.name}{later}. Ctrl-C stops the page."
         told, count = (
             f"{done} in {self.session.out.name} · {left} after this",
             len(self.marks.clicks),
@@ -188,6 +195,8 @@ class Annotator(Viewer):
         return f"{told}\n\n{count} points, pose solved. Click another place, or **save**."
 
     def _numbers(self, shown: Shown) -> str:
+        if self.finished:
+            return ""  # nothing can be saved any more
         quality = self.desk.quality(self.state, self.marks)
         told = [f"evidence **{quality.evidence:.3f}**"]
         poor = False

@@ -36,6 +36,10 @@ class Session:
     Raises:
         DatasetError: E_IO where there is no photo; E_VIEWS for a file that is none, or lies where
             it cannot name the photos.
+
+    Attributes:
+        left: photos that are still to come.
+        skipped: how many were left for another time.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class Session:
         self.views = read_views(self.out) if self.out.exists() else []
         done = {view.image for view in self.views}
         self.left = sorted(photo for photo in photos if photo not in done)
+        self.skipped = 0
         self._ahead: tuple[Path, Future[Desk]] | None = None
         self._pool = ThreadPoolExecutor(1, "featmesh-annotate-ahead")
 

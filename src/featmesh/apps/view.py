@@ -28,8 +28,9 @@ LATENTS = 6  # sliders of the shape
 PAUSE = 0.02  # seconds between two steps of the refinement, so that they are seen
 FRAME = 1 / 25  # seconds between two pictures of it
 LENS = (0.3, 4.0)  # factors on the focal length
-PANEL = 330  # pixels of the page that the controls may take
 MARGIN = 1.1  # of the photo's size that is in view at first
+NEAR = 0.5  # where the lines from the lens to the photo begin, share of their length
+AT_LENS = 1e-3  # from the lens, over the unit of the pose: an eye that has not been moved
 STAGES = {"adam": "optimiser", "descent": "optimiser", "polish": "polish"}
 # label, lowest, highest and step of each slider; degrees, but for the distance
 SLIDERS: dict[str, tuple[str, float, float, float]] = {
@@ -97,7 +98,8 @@ class Viewer:
         self.server.scene.set_up_direction("-y")
         self._add_controls(name)
         self._add_scene()
-        self.server.on_client_connect(self._stand_at_lens)
+        self._standing, self._sizes = threading.Lock(), dict[int, tuple[int, int]]()
+        self.server.on_client_connect(self._welcome)
         self._worker = threading.Thread(target=self._work, name="featmesh-view", daemon=True)
         self._worker.start()
         self.ask("show", self.state)
@@ -206,9 +208,14 @@ class Viewer:
         self._photo.position = behind.centre
         self._photo.render_width, self._photo.render_height = behind.width, behind.height
         ends = behind.corners
-        edges = [(np.zeros(3), end) for end in ends]
+        # not from the lens itself: an eye there would see lines across its picture
+        edges = [(NEAR * end, end) for end in ends]
         edges += list(zip(ends, np.roll(ends, -1, 0), strict=True))
         self._frustum.points = np.array(edges, dtype=np.float32)
+        # an assumed lens goes with the object: the photo, not the mesh, would leave its place
+        for client in self.server.get_clients().values():
+            if _at_lens(client):
+                self._stand_at_lens(client, shown)
 
     def _colour(self, shown: Shown) -> None:
         """Paint the mesh: a piece for each colour."""
@@ -231,16 +238,24 @@ class Viewer:
             for k, piece in enumerate(pieces)
         ]
 
-    def _stand_at_lens(self, client: Any) -> None:
+    def _welcome(self, client: Any) -> None:
+        client.camera.on_update(lambda _: self._resized(client))  # first: no word is missed
+        self._stand_at_lens(client)
+
+    def _resized(self, client: Any) -> None:
+        """Keep the whole photo in view: the controls take their room after the first look."""
+        if _size(client) != self._sizes.get(client.client_id) and _at_lens(client):
+            self._stand_at_lens(client)
+
+    def _stand_at_lens(self, client: Any, shown: Shown | None = None) -> None:
         """Move a reader's eye to the photo's lens; the whole photo is in view."""
-        shown = self.stage.show(self.state)
+        shown = shown or self.stage.show(self.state)
         behind = backdrop(shown)
         centre = np.array(behind.centre)
-        wide, high = client.camera.image_width, max(client.camera.image_height, 1)
-        aspect = max(wide - PANEL, wide / 2, 1) / high
-        tall = max(behind.height, behind.width / aspect) / 2 * MARGIN
         near = 0.0 if shown.pose is None else float(shown.pose.t[2])
-        with client.atomic():
+        with self._standing, client.atomic():
+            wide, high = self._sizes[client.client_id] = _size(client)
+            tall = max(behind.height, behind.width * high / wide) / 2 * MARGIN
             client.camera.fov = 2 * math.atan(tall / behind.centre[2])
             client.camera.up_direction = (0.0, -1.0, 0.0)
             client.camera.position = (0.0, 0.0, 0.0)
@@ -355,6 +370,16 @@ def _slider_value(state: ViewState, name: str) -> float:
 def _rounded(value: float, low: float, high: float, step: float) -> float:
     """Return what a slider can show of a value; the state itself is not rounded."""
     return min(max(round(round(value / step) * step, 6), low), high)
+
+
+def _size(client: Any) -> tuple[int, int]:
+    """Return width and height of the scene on a reader's screen."""
+    return max(client.camera.image_width, 1), max(client.camera.image_height, 1)
+
+
+def _at_lens(client: Any) -> bool:
+    """Return whether a reader has not moved the eye from the lens."""
+    return bool(np.linalg.norm(client.camera.position) < AT_LENS)
 
 
 def quaternion(R: Float64[np.ndarray, "3 3"]) -> tuple[float, float, float, float]:

@@ -6,39 +6,25 @@ package viser (pip install 'featmesh[viewer]'). Ctrl-C stops it.
 """
 
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
-from featmesh.inference.config import EstimateConfig
-
-from .view import stay
+from .view import PageArguments, stay
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(PageArguments):
     """Options of ``featmesh annotate``."""
 
     folder: tyro.conf.Positional[Path]
     """Folder of photos (JPEG, PNG, ...), an object in each."""
-    model: str = "car"
-    """Name of a bundled model, or a model folder."""
     out: Path | None = None
     """Views file, in the folder or above it; default: views.json in the folder."""
     order: Literal["name", "doubt"] = "name"
     """By name; or first the photos that the model is least sure of (all are looked at before)."""
-    focal_px: float | None = None
-    """Focal length of all photos in pixels."""
-    port: int = 8080
-    """Where the page is; the next free one where it is taken."""
-    host: str = "127.0.0.1"
-    """Address to listen on; any other than this lets others on the network in."""
-    no_browser: bool = False
-    """Open no browser, print the address only."""
-    search: EstimateConfig = field(default_factory=EstimateConfig)
-    """Settings of the method."""
 
 
 def run(arguments: Arguments) -> int:
@@ -60,7 +46,7 @@ def run(arguments: Arguments) -> int:
     page = Annotator(session, first(session), arguments.host, arguments.port)
     try:
         stay(page.url, browser=not arguments.no_browser)
-        left = len(session.left) + (not page.finished)
+        left = len(session.left) + session.skipped + (not page.finished)
         sys.stdout.write(f"{out}: {len(session.views)} views, {left} photos left\n")
     finally:
         page.close()

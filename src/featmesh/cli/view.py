@@ -16,18 +16,14 @@ import tyro
 from featmesh.inference.config import EstimateConfig
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """Options of ``featmesh view``."""
+@dataclass(frozen=True, kw_only=True)
+class PageArguments:
+    """Options of every verb that opens a local page."""
 
-    photo: tyro.conf.Positional[Path]
-    """Photo (JPEG, PNG, ...)."""
     model: str = "car"
     """Name of a bundled model, or a model folder."""
-    box: tuple[float, float, float, float] | None = None
-    """X0 Y0 X1 Y1 of the object, pixels of the displayed photo; default: found."""
     focal_px: float | None = None
-    """Focal length in pixels."""
+    """Focal length in pixels, of every photo."""
     port: int = 8080
     """Where the page is; the next free one where it is taken."""
     host: str = "127.0.0.1"
@@ -36,6 +32,16 @@ class Arguments:
     """Open no browser, print the address only."""
     search: EstimateConfig = field(default_factory=EstimateConfig)
     """Settings of the method."""
+
+
+@dataclass(frozen=True)
+class Arguments(PageArguments):
+    """Options of ``featmesh view``."""
+
+    photo: tyro.conf.Positional[Path]
+    """Photo (JPEG, PNG, ...)."""
+    box: tuple[float, float, float, float] | None = None
+    """X0 Y0 X1 Y1 of the object, pixels of the displayed photo; default: found."""
 
 
 def run(arguments: Arguments) -> int:
