@@ -1,4 +1,7 @@
-"""Write docs/benchmarks.md from benchmarks/results: no number that is not in a file there."""
+"""Write docs/benchmarks.md from benchmarks/results: no number that is not in a file there.
+
+What was measured on the bundled car goes into its card too.
+"""
 
 import argparse
 import json
@@ -300,8 +303,30 @@ def write_comparison(args: argparse.Namespace) -> None:
     args.out.with_name("compared.json").write_text(json.dumps({"rows": rows}, indent=1) + "\n")
 
 
+def state_in_card(run: dict[str, Any]) -> None:
+    """Write what accuracy.py measured into the card of the bundled model that it measured."""
+    from featmesh.model.checkpoint import bundled_models, read_model, update_model
+
+    folder, found = bundled_models().get(run["model"]["name"]), run["results"]
+    if (
+        folder is None
+        or run["limit"] is not None
+        or read_model(folder).hash != run["model"]["hash"]
+    ):
+        return
+    keys = ("count", "acc_30", "acc_10", "median_deg")
+    told: dict[str, Any] = {"Stanford dev": {k: found["dev"][k] for k in keys}}
+    for level, row in found["occluded"].items():
+        told[f"the same behind occluders {level}"] = {k: row[k] for k in keys}
+    street = found["street"]["all"]["featmesh"]
+    told["street cars"] = "{under_30} of {count} within 30, {under_10} within 10 deg".format(
+        **street
+    )
+    update_model(folder, {"metrics": told})
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks.md"))
     parser.add_argument("--against", type=Path, help="results that are told: compare with them")
@@ -326,6 +351,8 @@ def main() -> None:
         parts += [markdown(table) for table in run["tables"]]
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
+    if "accuracy" in runs:
+        state_in_card(runs["accuracy"])
 
 
 if __name__ == "__main__":

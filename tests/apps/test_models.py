@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from featmesh.apps.models import brief, list_models, measured
+from featmesh.apps.models import kinds, list_models, measured
 from featmesh.cli.main import execute
 from featmesh.errors import CheckpointError
 from featmesh.model.checkpoint import bundled_models
@@ -34,10 +34,11 @@ def test_a_model_says_what_its_file_says(tmp_path):
 
 def test_what_is_not_stated_is_called_that(tmp_path):
     (row,) = list_models({"cup": write(tmp_path / "cup")})
-    assert measured(row["measured"]) == brief(row["data"]) == brief(row["licence"]) == "not stated"
+    assert measured(row["measured"]) == kinds(row["licence"]) == "not stated"
     assert row["trunk_bytes"] is None
     assert measured({"dev": "not yet"}) == "dev: not yet"
-    assert brief({"a": 1, "b": [2]}) == "a, b" and brief(["x", "y"]) == "x; y"
+    authors = [f"CADs: Creative Commons Attribution 3.0 license; by {who}" for who in "xyz"]
+    assert kinds([*authors, "trunk: Apache-2.0"]) == "Apache-2.0, CC-BY" and kinds("mine") == "mine"
 
 
 def test_a_broken_file_is_named(tmp_path):
@@ -54,4 +55,5 @@ def test_the_bundled_models_are_listed(capsys):
     assert all(row["bytes"] > 1e5 and row["trunk_bytes"] > 1e6 for row in whole["models"])
     assert execute(["models"]) == 0
     out = capsys.readouterr().out
-    assert "licence" in out and "the trunk they share" in out
+    assert "licence" in out and "the trunk they share" in out and "not stated" not in out
+    assert len(out.splitlines()) < 80

@@ -22,9 +22,11 @@ OPTIONAL = {  # package: what to do when it is there but broken
     "viser": "pip install --upgrade 'featmesh[viewer]', or pip uninstall viser",
     "fastapi": "pip install --upgrade 'featmesh[serve]', or pip uninstall fastapi",
     "av": "pip install --upgrade 'featmesh[video]', or pip uninstall av",
+    "pi_heif": "pip install --upgrade 'featmesh[heic]', or pip uninstall pi-heif",
+    "huggingface_hub": "pip install --upgrade 'featmesh[hub]', or pip uninstall huggingface-hub",
 }
 BROKEN = (ImportError, RuntimeError, OSError)  # what a half-broken package raises when imported
-MAIN = {"PIL": "pillow"}
+MAIN = {"PIL": "pillow", "pi_heif": "pi-heif"}
 
 
 @dataclass(frozen=True)

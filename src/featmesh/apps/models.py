@@ -12,6 +12,18 @@ from featmesh.model.checkpoint import CARD, MANIFEST, TENSORS, bundled_models
 
 SCHEMA = 1
 NONE = "not stated"
+# what a licence's text holds, and what it is called in the table
+KINDS = {
+    "Attribution": "CC-BY",
+    "CC BY": "CC-BY",
+    "CC-BY": "CC-BY",
+    "CC0": "CC0",
+    "Public domain": "public domain",
+    "MIT": "MIT",
+    "GPL": "GPL",
+    "Apache": "Apache-2.0",
+    "research": "research only",
+}
 
 
 def list_models(folders: Mapping[str, Path] | None = None) -> list[dict[str, Any]]:
@@ -58,11 +70,11 @@ def _row(name: str, folder: Path) -> dict[str, Any]:
 def show(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print the models as a table, and what a model weighs beside the shared trunks."""
     table = Table(box=None, pad_edge=False)
-    for head in ("model", "measured (acc@30 / acc@10)", "data", "licence"):
+    for head in ("model", "measured (acc@30 / acc@10)", "licence"):
         table.add_column(head, overflow="fold")
     table.add_column("MB", justify="right")
     for row in rows:
-        told = [row["name"], measured(row["measured"]), brief(row["data"]), brief(row["licence"])]
+        told = [row["name"], measured(row["measured"]), kinds(row["licence"])]
         table.add_row(*told, f"{row['bytes'] / 1e6:.1f}")
     console = Console()
     console.print(table, markup=False)
@@ -88,10 +100,10 @@ def measured(value: Any) -> str:
     return "\n".join(lines) or NONE
 
 
-def brief(value: Any) -> str:
-    """Return the heads of what is stated; ``featmesh info MODEL`` has it all."""
-    if isinstance(value, Mapping):
-        return ", ".join(str(key) for key in value)
-    if isinstance(value, list | tuple):
-        return "; ".join(str(item) for item in value) or NONE
-    return str(value) if value else NONE
+def kinds(value: Any) -> str:
+    """Return which kinds of licences are stated, each once; ``featmesh info MODEL`` has it all."""
+    if not value:
+        return NONE
+    stated = [str(item) for item in (value if isinstance(value, list | tuple) else [value])]
+    known = [next((short for part, short in KINDS.items() if part in s), s) for s in stated]
+    return ", ".join(sorted(dict.fromkeys(known)))

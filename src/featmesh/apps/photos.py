@@ -26,6 +26,7 @@ from featmesh.stopwatch import Stopwatch
 
 from .result_files import Found, with_files, write
 
+MANY = 5  # photos, of which a log is told how far they are
 NO_SHAPES = "the model has no shape space: segmented with its mean shape"
 NO_LABELS = "the model has no part labels: no parts; try: --labels FILE"
 RESERVED = {  # names that Windows gives to devices, whatever follows a dot
@@ -133,7 +134,7 @@ def estimate_photos(
     warnings = [_lacking(c, request) for c in categories]  # else every photo would be to blame
     results = []
     pairs = list(zip(paths, folders(paths, out), strict=True))
-    watched = len(pairs) > 1 and sys.stderr.isatty()
+    watched = len(pairs) >= (2 if sys.stderr.isatty() else MANY)
     for path, folder in track(pairs, len(pairs), "estimate") if watched else pairs:
         photo, estimates, number = _estimate(categories, path, request)
         name, category = models[number]
@@ -253,12 +254,12 @@ def camera_of(request: Request, photo: Photo) -> Camera | None:
 def show(results: Sequence[PhotoResult]) -> None:
     """Print the estimates as a table, and the shapes, where there are any, as another."""
     classified = any(e.rivals for result in results for e in result.estimates)
-    table = Table("photo")
-    if classified:
-        table.add_column("category", no_wrap=True)
-    table.add_column("status")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("photo", overflow="fold")  # never cut: alike names differ at their ends
+    for heading in ["category"] * classified + ["status"]:
+        table.add_column(heading, no_wrap=True)
     for heading in ("azimuth", "elevation", "in-plane", "distance", "sure", "seconds"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for result in results:
         for cells, found in zip(_rows(result), result.estimates, strict=True):
             kind = [escape(found.category)] if classified else []
@@ -293,9 +294,11 @@ def faults(results: Sequence[PhotoResult]) -> list[str]:
 
 def _sizes(results: Sequence[PhotoResult]) -> Table:
     """Return the table of the shapes."""
-    table = Table("photo", "unit")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("photo", overflow="fold")
+    table.add_column("unit", no_wrap=True)
     for heading in ("length", "width", "height", "latent norm"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("shape")
     for name, shape in [(r.path.name, e.shape) for r in results for e in r.estimates]:
         if shape is not None:

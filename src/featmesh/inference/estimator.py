@@ -31,6 +31,7 @@ from .tables import pose_table, slide_table
 Task = Literal["pose", "shape", "segment"]
 TASKS: tuple[Task, ...] = get_args(Task)
 SMALLEST = 4.0  # pixels; a smaller box is no place to look
+LOST = "nothing found without a box; a small object is found with one around it"
 
 
 def estimate(
@@ -66,6 +67,7 @@ def estimate(
     shaped = task == "shape" or (task == "segment" and model.deformation is not None)
     clock = Stopwatch()
     lens, warnings = lens_of(photo, camera, task), tuple[str, ...]()
+    searched = box is None
     if box is None:
         box, config = find_box(model, photo, lens, config, clock), guessed(config)
     else:
@@ -89,6 +91,8 @@ def estimate(
     if task == "segment" and found.has_pose:
         with clock("segment"):
             found = replace(found, segmentation=segment(model, photo, found, None, config.segment))
+    if searched and not found.has_pose:
+        found = replace(found, warnings=(*found.warnings, LOST))
     return replace(found, seconds=dict(clock.seconds))
 
 

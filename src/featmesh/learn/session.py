@@ -227,7 +227,7 @@ def same_run(
         raise FeatmeshError(
             "E_CONFIG",
             f"{who}: expected the configuration {config.out} was begun with, got "
-            f"another {', '.join(wrong)}; try: another --out, or the old values",
+            f"other values of {', '.join(wrong)}; try: another --out, or the old values",
         )
     return step, tensors
 

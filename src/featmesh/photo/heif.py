@@ -90,5 +90,5 @@ def _boxes(file: BinaryIO, begin: int, end: int) -> Iterator[_Box]:
 
 
 def _too_large(expected: str, got: str) -> Exception:
-    hint = "resize it, or raise max_pixels if you trust the file"
+    hint = "resize it; in Python max_pixels can be raised"
     return refusal("E_IMG_TOO_LARGE", "read_photo", expected, got, hint)

@@ -170,7 +170,7 @@ def _too_large(got: str, name: str, max_pixels: int) -> InputError:
         "read_photo",
         f"at most {max_pixels} px",
         f"{got} in {name!r}",
-        "resize it, or raise max_pixels if you trust the file",
+        "resize it; in Python max_pixels can be raised",
     )
 
 
@@ -184,5 +184,5 @@ def _broken(error: Exception, kind: str, name: str) -> InputError:
         got = f"{name!r}, which looks like {kind}, but: {error}"
         return refusal("E_IMG_FORMAT", "read_photo", "a sound picture", got, "save it again")
     got = f"{name!r}, which begins as {kind} but is cut off or damaged ({error})"
-    hint = "copy or download it again, or allow_truncated"
+    hint = "copy or download it again, or allow truncated photos"
     return refusal("E_IMG_TRUNCATED", "read_photo", "a whole picture", got, hint)

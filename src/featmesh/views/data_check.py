@@ -295,7 +295,7 @@ def _read_file(splits: Splits, path: Path, name: str) -> None:
         hint = "featmesh data check views.json"
         raise DatasetError(
             "E_IO",
-            f"data check {path}: expected a views file or a folder, got no such, try: {hint}",
+            f"data check {path}: expected a views file or a folder, got none; try: {hint}",
         )
     views = []
     for index, record in enumerate(raw_records(path)):
