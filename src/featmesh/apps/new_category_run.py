@@ -110,8 +110,8 @@ def begun(name: str, config: NewCategoryConfig) -> tuple[Up, float] | None:
     if wrong:
         raise FeatmeshError(
             "E_CONFIG",
-            f"new-category: expected the options {config.out} was begun with, got another "
-            f"{', '.join(wrong)}; try: another --out, or the old values",
+            f"new-category: expected the options {config.out} was begun with, got other "
+            f"values of {', '.join(wrong)}; try: another --out, or the old values",
         )
     return up, front
 
