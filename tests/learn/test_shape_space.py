@@ -129,7 +129,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(whole, cads, model, tmp_path, mo
 
 
 def test_another_configuration_needs_another_folder(whole, cads, model):
-    with pytest.raises(FeatmeshError, match=r"another lr.*--out"):
+    with pytest.raises(FeatmeshError, match=r"other values of lr.*--out"):
         learn_shape(config(cads, model, whole, lr=1e-5))
 
 
