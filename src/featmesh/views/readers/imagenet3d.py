@@ -107,19 +107,27 @@ class _Plain(pickle.Unpickler):
         return _ALLOWED[place, name]
 
 
-def _numpy(module: str, name: str) -> Callable[..., Any]:
+def _of(module: str, name: str) -> Callable[..., Any]:
     import importlib
 
     return getattr(importlib.import_module(module), name)
 
 
+def _of_numpy(part: str, name: str) -> Callable[..., Any]:
+    """Return what numpy 2 keeps in ``numpy._core``, and 1.26 in ``numpy.core``."""
+    try:
+        return _of(f"numpy._core.{part}", name)
+    except ModuleNotFoundError:
+        return _of(f"numpy.core.{part}", name)
+
+
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
-    ("numpy._core.multiarray", "_reconstruct"): _numpy("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "scalar"): _numpy("numpy._core.multiarray", "scalar"),
-    ("numpy._core.numeric", "_frombuffer"): _numpy("numpy._core.numeric", "_frombuffer"),
-    ("_codecs", "encode"): _numpy("_codecs", "encode"),
+    ("numpy._core.multiarray", "_reconstruct"): _of_numpy("multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "scalar"): _of_numpy("multiarray", "scalar"),
+    ("numpy._core.numeric", "_frombuffer"): _of_numpy("numeric", "_frombuffer"),
+    ("_codecs", "encode"): _of("_codecs", "encode"),
 }
 
 
