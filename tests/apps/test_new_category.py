@@ -167,7 +167,9 @@ def test_rendering_that_was_stopped_keeps_its_views(whole, cads, tmp_path, monke
 
 def test_other_options_need_another_folder(whole, cads):
     for changes in ({"views": 7}, {"front": 90.0}, {"up": "y"}):
-        with pytest.raises(FeatmeshError, match=f"got other values of {next(iter(changes))}; try") as got:
+        with pytest.raises(
+            FeatmeshError, match=f"got other values of {next(iter(changes))}; try"
+        ) as got:
             make(config_of(cads, whole[0], **changes))
         assert got.value.code == "E_CONFIG"
     assert make(config_of(cads, whole[0], front=None, up="auto"))[0] == 0  # as settled before

@@ -174,7 +174,9 @@ def test_an_interrupted_run_goes_on_bit_for_bit(stuff, tmp_path, monkeypatch, ki
 def test_another_network_in_the_same_folder_is_refused(stuff, tmp_path):
     config = config_of(stuff, tmp_path / "run", epochs=1)
     assert train_direct(config, DirectConfig(**SMALL)) == 0
-    with pytest.raises(FeatmeshError, match="got other values of direct; try: another --out") as got:
+    with pytest.raises(
+        FeatmeshError, match="got other values of direct; try: another --out"
+    ) as got:
         train_direct(config, DirectConfig(kind="6d", **SMALL))
     assert got.value.code == "E_CONFIG"
     with pytest.raises(FeatmeshError, match="got other values of lr_head") as got:

@@ -203,7 +203,9 @@ def test_without_held_out_views_no_picture_is_looked_at(stuff, tmp_path, monkeyp
 
 def test_another_configuration_is_refused(stuff, whole):
     _, out = whole
-    with pytest.raises(FeatmeshError, match="got other values of batch, lr_head; try: another --out") as e:
+    with pytest.raises(
+        FeatmeshError, match="got other values of batch, lr_head; try: another --out"
+    ) as e:
         session.train(config_of(stuff, out, lr_head=0.5, batch=3))
     assert e.value.code == "E_CONFIG"
 

@@ -173,7 +173,6 @@ def test_the_most_similar_crop_answers():
     np.testing.assert_allclose(cosine.numpy(), 1, atol=1e-5)
 
 
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_folder_answers_as_the_model_did(kind, tmp_path):
     model = model_of(kind)
