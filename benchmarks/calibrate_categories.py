@@ -7,20 +7,18 @@ folder is not given), bare and behind occluders, and pictures without the object
 """
 
 import argparse
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from categories import model_of
 from common import spread
-from train_categories import UNSEEN, WITHOUT, cads_of, look
+from train_categories import WITHOUT, unseen_views
 
 from featmesh import load
 from featmesh.learn.calibration import cross_fitted, fit_calibration, outcomes
-from featmesh.learn.correspondence import sample_of
 from featmesh.model.checkpoint import update_model
-from featmesh.views.generate import read_backgrounds, render_views
+from featmesh.views.generate import read_backgrounds
 from featmesh.views.presets import PRESETS, SHOWN_IN_CALTECH
-from featmesh.views.record import read_views
 
 FIGURES = ("right", "ece", "auroc_right", "refused_without", "refused_right")
 
@@ -41,12 +39,9 @@ def main() -> None:
 def calibrate(category: str, options: argparse.Namespace) -> dict[str, float]:
     """Fit a category's confidence; return what it is worth on CADs that it was not fitted on."""
     folder = model_of(category, None)
-    model, cads = load(folder), cads_of(category, options)
-    left_out = SHOWN_IN_CALTECH.get(category, ())
+    model, left_out = load(folder), SHOWN_IN_CALTECH.get(category, ())
     pictures = read_backgrounds(options.data / "backgrounds", True, left_out)
-    config = replace(look(category, cads), share_occluded=0.0, share_truncated=0.0)
-    path = render_views(cads, pictures, options.run / category, UNSEEN, 5, config)
-    views = [sample_of(view, model.template) for view in read_views(path)]
+    views = unseen_views(category, options, options.run / category, model.template)
     known = outcomes(model, views, spread(pictures, WITHOUT))
     fitted = fit_calibration(known)
     if fitted is not None and options.write:

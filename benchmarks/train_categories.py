@@ -31,6 +31,7 @@ from torch import Tensor
 from featmesh.apps.new_category_cads import off_text
 from featmesh.apps.new_category_learn import registered_vertices
 from featmesh.files import read_tensors
+from featmesh.geometry.mesh import Mesh
 from featmesh.learn.calibration import fit_calibration, outcomes
 from featmesh.learn.config import AugmentConfig, TrainConfig
 from featmesh.learn.correspondence import Sample, sample_of
@@ -246,21 +247,23 @@ def finish(
         extra=told(category, options, len(data.groups[0])),
         hash="",
     )
-    known = outcomes(model, unseen_views(category, options), spread(data.scenery.pictures, WITHOUT))
+    unseen = root / "unseen"
+    views = unseen_views(category, options, unseen, space.template)
+    known = outcomes(model, views, spread(data.scenery.pictures, WITHOUT))
     model.calibration = fit_calibration(known)
     model.save(str(folder))
 
 
-def unseen_views(category: str, options: argparse.Namespace) -> list[Sample]:
+def unseen_views(
+    category: str, options: argparse.Namespace, folder: Path, template: Mesh
+) -> list[Sample]:
     """Render views of the CADs that were learnt from, from other sides, to fit confidence on."""
     cads = cads_of(category, options)
     pictures = read_backgrounds(
         options.data / "backgrounds", True, SHOWN_IN_CALTECH.get(category, ())
     )
     config = replace(look(category, cads), share_occluded=0.0, share_truncated=0.0)
-    folder = options.out / category / "unseen"
     path = render_views(cads, pictures, folder, UNSEEN, 5, config, workers=2)
-    template = ShapeSpace.read(options.out / category / "space" / "models" / category).template
     return [sample_of(view, template) for view in read_views(path)]
 
 

@@ -96,8 +96,7 @@ def classify(
     place = check_box(box, photo.height, photo.width)[0]
     short, places = glance_config(config), [place] * len(asked)
     likely = presences(asked, photo, lens, places, config)
-    named = by_name([model.category for model in asked], photo, places)
-    odds = [p * q / max(named) for p, q in zip(likely, named, strict=True)]
+    odds = [p * q for p, q in zip(likely, name_odds(asked, photo, place), strict=True)]
     tried = [
         (m, _glance(m, photo, lens, place, short, clock)) if p >= OUT * max(odds) else None
         for m, p in zip(asked, odds, strict=True)
@@ -213,6 +212,12 @@ def by_name(categories: Sequence[str], photo: Photo, boxes: Sequence[Box]) -> li
     places = list(dict.fromkeys(boxes))
     said = dict(zip(places, namer.named(photo.pixels, places), strict=True))
     return [category_odds(said[box], categories)[k] ** NAMED for k, box in enumerate(boxes)]
+
+
+def name_odds(models: Sequence[CategoryModel], photo: Photo, box: Box) -> list[float]:
+    """Return how likely each category is by name in one box, over the likeliest one."""
+    named = by_name([model.category for model in models], photo, [box] * len(models))
+    return [p / max(named) for p in named]
 
 
 def presences(

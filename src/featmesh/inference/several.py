@@ -21,7 +21,7 @@ from featmesh.model.category import CategoryModel
 from featmesh.photo.photo import Photo
 from featmesh.stopwatch import Stopwatch
 
-from .classify import by_name, gain_at, ranked, require_models, with_rivals
+from .classify import gain_at, name_odds, ranked, require_models, with_rivals
 from .config import EstimateConfig, LocateConfig, glance_config
 from .describe import describe
 from .estimator import Task, estimate, in_photo, lens_of, look
@@ -311,8 +311,7 @@ def classified(
     box = _box(group[0], photo)
     seen = {id(f.model): f for f in group}
     tried = [seen.get(id(m)) or again(m, box) for m in models]
-    named = by_name([m.category for m in models], photo, [box] * len(models))
-    odds = [p / max(named) for p in named]
+    odds = name_odds(models, photo, box)
     order = ranked([(f.model, f.estimate) for f in tried], box, odds)
     first = tried[order[0][0]]
     return replace(first, estimate=with_rivals(first.estimate, models, order))
