@@ -107,18 +107,13 @@ def differences(one: Path, two: Path) -> dict[str, torch.Tensor]:
 
 
 def test_two_processes_end_where_one_does(stuff, tmp_path, undisturbed) -> None:  # noqa: F811
+    """Bit for bit: one process learns from the two halves of a batch in the same sums."""
     config = config_of(stuff, tmp_path / "one", trunk="", samples_per_epoch=12, batch=4)
     assert session.train(config) == 0
     apart = differences(tmp_path / "one", undisturbed)
-    for start in ("net.trunk", "net.head", "texture", "queue", "opt"):
-        gap = torch.cat([v for k, v in apart.items() if k.startswith(start)])
-        assert gap.square().mean().sqrt() < 1e-6
-    # AdamW divides by the gradient's size: where that is rounding only, single weights are further
-    # apart, with another number of threads as with another number of processes
-    weights = torch.cat([v for k, v in apart.items() if k.startswith("net")])
-    assert weights.square().mean().sqrt() < 1e-7
-    assert (weights > 1e-6).double().mean() < 1e-4 and weights.max() < 1e-4
+    assert not {k: float(gap.max()) for k, gap in apart.items() if gap.any()}
     one, two = (load(out / "models" / "car") for out in (tmp_path / "one", undisturbed))
+    assert one.hash == two.hash
     assert one.extra["training"] == two.extra["training"] and one.config == two.config
     assert len((undisturbed / "log.jsonl").read_text().splitlines()) == 2
 
@@ -157,7 +152,7 @@ def full(state, steps):
 def silent(state, *rest):
     time.sleep(60)
 
-def broken(state, batch):
+def broken(state, batch, *rest):
     return float("nan") * state.backbone(batch.pixels)
 
 PATCHES = {

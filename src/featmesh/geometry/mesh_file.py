@@ -37,7 +37,7 @@ def parse_mesh_file(path: Path) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarra
 
     All parts of a file are put together; materials are not read. GLB is turned from its own frame
     (up y, front z) into the object frame; other formats know no frame and stay as they are.
-    Neither indices nor numbers are checked.
+    Numbers, and indices of formats without lines, are not checked.
 
     Raises:
         InputError: E_IO (no such file, another kind, too large), E_MESH_EMPTY (unreadable, or its
@@ -55,6 +55,9 @@ def parse_mesh_file(path: Path) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarra
     try:
         data = MESH_KINDS[kind](path.read_bytes(), path.name)
         vertices, faces = _parsed(data, kind)
+        beyond = faces.max(initial=-1) >= len(vertices) or faces.min(initial=0) < 0
+        if beyond and kind in (".obj", ".off"):  # trimesh before version 5 lets it through
+            raise IndexError("face index out of bounds")
     except InputError:
         raise
     except OSError as error:

@@ -32,6 +32,7 @@ from .surface_points import SurfacePoints
 
 PATIENCE = timedelta(minutes=10)  # for a step of the others, or a full disk of rank 0
 SURFACE = ("face", "bary", "pixels")  # what a crop's surface points are handed on as
+PARTS = 2  # of a batch, that one process learns from one after the other
 LONG = timedelta(days=1)  # for what rank 0 does alone: the model at the end
 
 
@@ -55,6 +56,13 @@ class Ranks:
     def share(self, count: int) -> range:
         """Return which of ``count`` things in a row are this rank's."""
         return range(count * self.rank // self.world, count * (self.rank + 1) // self.world)
+
+    def parts(self) -> tuple["Ranks", ...]:
+        """Return the ranks whose parts of a batch this process learns from, one after the other.
+
+        One process does what two would do, in the same sums: it ends on the same bits.
+        """
+        return (self,) if self.world > 1 else tuple(Ranks(k, PARTS) for k in range(PARTS))
 
     def rows(self, counts: Sequence[int]) -> range:
         """Return the rows of this rank's crops, where the crops of a batch have so many each."""
@@ -235,14 +243,18 @@ def expect_shareable(ranks: Ranks, config: TrainConfig, network: nn.Module) -> N
             f"{config.batch}; try: fewer processes",
         )
     network.train()
-    if any(
-        isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in network.modules()
-    ):
+    if sees_whole_batches(network):
         raise InputError(
             "E_CONFIG",
             f"train: expected a network without statistics of the whole batch, got the batch "
             f"norms of {config.model.backbone} for {ranks.world} processes; try: no torchrun",
         )
+
+
+def sees_whole_batches(network: nn.Module) -> bool:
+    """Return whether what a network says of a crop hangs on the others: norms that are learning."""
+    norms = (m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+    return any(m.training for m in norms)
 
 
 def joined(

@@ -35,7 +35,7 @@ from .optimiser import (
     take_moments,
     within,
 )
-from .ranks import ALONE, Ranks, joined
+from .ranks import ALONE, Ranks, joined, sees_whole_batches
 from .surface_points import read_map
 
 CLUTTER_PER_VIEW = 16  # background cells of each crop that enter the queue
@@ -119,10 +119,13 @@ class TrainState:
         self.step = step
 
 
-def features_of(state: TrainState, batch: Batch) -> Float[Tensor, "b c p q"]:
+def features_of(state: TrainState, batch: Batch, ranks: Ranks = ALONE) -> Float[Tensor, "b c p q"]:
     """Return the feature maps of a batch, from what a frozen trunk has said where it has."""
     if batch.maps is None:
-        return state.backbone(batch.pixels)
+        if ranks.world > 1 or sees_whole_batches(state.backbone):
+            return state.backbone(batch.pixels)
+        shares = [part.share(len(batch.pixels)) for part in ranks.parts()]
+        return torch.cat([state.backbone(batch.pixels[s.start : s.stop]) for s in shares if s])
     model = state.config.model
     maps = [level.float() for level in batch.maps]
     return state.backbone.read(maps, (model.crop_height, model.crop_width))
@@ -160,8 +163,33 @@ def step_loss(
     """Return the loss of a batch whose feature maps are ``features``, or a rank's part of it."""
     config = state.config
     found, anchor = read_at(features, batch)
-    rows = ranks.rows([len(a) for a in batch.anchor])
-    own, right = found[rows.start : rows.stop], anchor[rows.start : rows.stop]
+    draw = torch_generator(config.seed, "background", state.step)
+    cells = features.permute(0, 2, 3, 1)[batch.background]
+    drawn = torch.randperm(len(cells), generator=draw)[:BACKGROUND_PER_STEP]
+    cells = cells[drawn]
+    losses, backgrounds = [], []
+    for part in ranks.parts():
+        rows = part.rows([len(a) for a in batch.anchor])
+        told = _contrast(state, batch, found, anchor, slice(rows.start, rows.stop))
+        losses.append(_part(told, len(rows), found))
+        rows = part.rows(batch.background.sum((1, 2)).tolist())
+        own = cells[(drawn >= rows.start) & (drawn < rows.stop)]
+        told = background_loss(
+            own, state.texture, state.queue, config.temperature, config.clutter_weight
+        )
+        backgrounds.append(_part(told.mean(), len(own), cells))
+    loss = torch.stack(losses).sum()
+    total = loss
+    if len(cells):
+        total = loss + config.background_loss * torch.stack(backgrounds).sum()
+    return StepLoss(total, loss, found, anchor, cells)
+
+
+def _contrast(
+    state: TrainState, batch: Batch, found: Tensor, anchor: Tensor, rows: slice
+) -> Float[Tensor, ""]:
+    """Return the mean contrastive loss of some of a batch's points."""
+    config, own, right = state.config, found[rows], anchor[rows]
     logits = contrastive_logits(
         own,
         right,
@@ -172,29 +200,17 @@ def step_loss(
         config.clutter_weight,
     )
     if state.map is not None:  # a point between the anchors is compared with its own texels
-        shown = state.map.sample(*surface_of(batch))[rows.start : rows.stop]
+        shown = state.map.sample(*surface_of(batch))[rows]
         said = (own * shown).sum(1, keepdim=True) / config.temperature
         logits = logits.scatter(1, right[:, None], said)
-    loss = _part(functional.cross_entropy(logits, right), own, found)
-    draw = torch_generator(config.seed, "background", state.step)
-    cells = features.permute(0, 2, 3, 1)[batch.background]
-    drawn = torch.randperm(len(cells), generator=draw)[:BACKGROUND_PER_STEP]
-    cells, total = cells[drawn], loss
-    if len(cells):
-        rows = ranks.rows(batch.background.sum((1, 2)).tolist())
-        own = cells[(drawn >= rows.start) & (drawn < rows.stop)]
-        told = background_loss(
-            own, state.texture, state.queue, config.temperature, config.clutter_weight
-        )
-        total = total + config.background_loss * _part(told.mean(), own, cells)
-    return StepLoss(total, loss, found, anchor, cells)
+    return functional.cross_entropy(logits, right)
 
 
-def _part(mean: Tensor, own: Tensor, whole: Tensor) -> Tensor:
+def _part(mean: Tensor, own: int, whole: Tensor) -> Tensor:
     """Return what the mean over ``own`` rows adds to that over ``whole``."""
-    if len(own) == len(whole):
+    if own == len(whole):
         return mean
-    return mean * (len(own) / len(whole)) if len(own) else 0 * whole.sum()
+    return mean * (own / len(whole)) if own else 0 * whole.sum()
 
 
 def train_step(
@@ -206,7 +222,7 @@ def train_step(
         FeatmeshError: E_NONFINITE where the loss is not finite; nothing has been changed then.
     """
     state.backbone.train()
-    features, batch = joined(ranks, features_of(state, batch), batch)
+    features, batch = joined(ranks, features_of(state, batch, ranks), batch)
     said = step_loss(state, features, batch, ranks)
     rate = learning_rate(state.step, state.steps)
     descend([state.optimiser], said.total, rate, state.step, ranks)
