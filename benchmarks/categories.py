@@ -77,8 +77,11 @@ def main() -> None:
     results["sides"] = {
         name: sides(models[c], name, args, kept) for name, c in SIDES.items() if c in models
     }
+    # as estimate --model any: the car is the one that photos taught
+    asked = models if args.models else dict(zip(models, load_all(models), strict=True))
+    kept = Kept(args.run, asked)
     results["classification"] = {
-        how: classification(models, how == ASKED[0], args, kept) for how in ASKED
+        how: classification(asked, how == ASKED[0], args, kept) for how in ASKED
     }
     save("categories", args, None, results, tables(results))
     if args.pictures:

@@ -15,7 +15,7 @@ from featmesh.errors import InputError
 from featmesh.geometry.camera import Camera
 from featmesh.geometry.rotations import geodesic_angle
 from featmesh.inference import classify as module
-from featmesh.inference.classify import explained, gain_at, ranked, with_rivals
+from featmesh.inference.classify import FLOOR, KNOWN, explained, gain_at, ranked, with_rivals
 from featmesh.inference.config import EstimateConfig, LocateConfig, ScanConfig
 from featmesh.inference.result import Estimate
 from featmesh.model.backbones import Backbone
@@ -190,6 +190,18 @@ def test_without_a_pose_nothing_is_explained():
     assert won.rivals == (("car", 0.0),) and won.margin == order[0][1]
 
 
+def test_where_nothing_is_explained_the_odds_decide():
+    pairs = [(m, estimate(m, photo_with("car"), BOX, CAMERA)) for m in (car_model(), van_model())]
+    bare, odds = (0.0, 0.0, 90.0, 90.0), [0.8, 0.9]
+    assert [k for k, _ in ranked(pairs, BOX, odds)] == [0, 1]  # the car is drawn there
+    assert ranked(pairs, bare, odds) == [
+        (1, pytest.approx(0.9 * FLOOR)),
+        (0, pytest.approx(0.8 * FLOOR)),
+    ]
+    nothing = [(model, Estimate("no_object", model.category)) for model, _ in pairs]
+    assert ranked(nothing, BOX, odds) == [(1, 0.0), (0, 0.0)]
+
+
 class Says(GistHead):
     """A gist that says the same of every crop, and remembers how large its maps were."""
 
@@ -212,7 +224,7 @@ def test_the_gist_of_the_crop_speaks_for_categories_where_all_have_one():
         return classify(models, photo_with("car"), BOX)
 
     both = told(Says(2.0), Says(2.0)).ranked
-    assert both[0] == ("car", pytest.approx(gain / (1 + math.exp(-2.0))))
+    assert both[0] == ("car", pytest.approx(gain / (1 + math.exp(-2.0)) ** KNOWN))
     assert told(Says(-8.0), Says(8.0)).ranked[0] == ("van", pytest.approx(less, rel=1e-3))
     assert told(None, Says(8.0)).ranked == plain.ranked
     # it was learnt on crops of full size

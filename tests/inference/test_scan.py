@@ -90,10 +90,10 @@ def test_the_table_lays_each_pose_into_the_crop_as_a_box_is(small_table):
 
 def test_place_is_exact_for_a_point_symmetric_shape():
     t, focal = place(
-        np.array([[-0.5, 0, 0], [0.5, 0, 0], [0, 0.1, 0], [0, -0.1, 0]]), np.eye(3), 2.0, SIZE, 0.5
+        np.array([[-0.5, 0, 0], [0.5, 0, 0], [0, 0.1, 0], [0, -0.1, 0]]), np.eye(3), 2.0, SIZE
     )
     np.testing.assert_allclose(t, [0, 0, 2], atol=1e-12)
-    assert focal == pytest.approx(0.5 * 42 / 0.5)
+    assert focal == pytest.approx(42 / 0.5)
 
 
 def test_the_grid_is_every_combination():
@@ -106,9 +106,9 @@ def test_the_grid_is_every_combination():
 def into_crop(azimuth, elevation, theta, distance):
     """The pose and camera of cells in which the car lies as its box is laid into a crop."""
     R = look(azimuth, elevation, theta).R
-    t, focal = place(car_mesh().vertices.numpy(), R.numpy(), distance, SIZE, FILL)
+    t, focal = place(car_mesh().vertices.numpy(), R.numpy(), distance, SIZE)
     pose = replace(look(0), R=R, t=torch.from_numpy(t))
-    return pose, Camera(focal, focal, 21.0, 14.0, 28, 42)
+    return pose, Camera(FILL * focal, FILL * focal, 21.0, 14.0, 28, 42)
 
 
 VIEWS = [(3, 5, 0, 2.0), (47, 14, 4, 3.0), (95, 22, -5, 2.4), (181, -4, 0, 4.0), (303, 33, 6, 6.0)]

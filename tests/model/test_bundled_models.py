@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import featmesh
-from featmesh.model.checkpoint import bundled_models, load
+from featmesh.model.checkpoint import bundled_categories, bundled_models, load
 from featmesh.views.presets import PRESETS
 
 NAMES = [*sorted(PRESETS), "car-cad"]
@@ -18,6 +18,7 @@ def stated(name):
 
 def test_all_categories_are_there():
     assert sorted(bundled_models()) == sorted(NAMES)
+    assert bundled_categories() == sorted(set(NAMES) - {"car-cad"})  # one of each
 
 
 def test_those_learnt_from_cads_share_a_trunk():

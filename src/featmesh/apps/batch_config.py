@@ -24,8 +24,8 @@ class BatchConfig:
     """Estimate many photos."""
 
     model: str = "car"
-    """name of a bundled model, or a model folder; of several, joined by commas, or of any (all that
-    are bundled) the one that explains a photo best"""
+    """name of a bundled model, or a model folder; of several, joined by commas, or of any (one
+    of each bundled category) the one that explains a photo best"""
     task: Literal["pose", "shape"] = "pose"
     """what to estimate: the pose; then also the object's own shape"""
     workers: int = 0

@@ -93,16 +93,17 @@ def asked_models(told: str, labels: Path | None = None) -> list[tuple[str, Any]]
     """Return the models that are asked for, each with its name.
 
     Args:
-        told: name of a bundled model or a folder; several, joined by commas; ``any``: all bundled.
+        told: name of a bundled model or a folder; several, joined by commas; ``any``: one of each
+            bundled category.
         labels: file with parts of the surface of the one model, in place of its own.
 
     Raises:
         CheckpointError: as :func:`featmesh.load`.
     """
-    from featmesh.model.checkpoint import bundled_models, load_all
+    from featmesh.model.checkpoint import bundled_categories, load_all
     from featmesh.model.labels import read_labels
 
-    every = sorted(bundled_models()) if told == "any" else []
+    every = bundled_categories() if told == "any" else []
     names = [told] if Path(told).exists() else every or told.split(",")
     models = load_all(names)
     if labels is not None:

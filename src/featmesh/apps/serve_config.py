@@ -12,8 +12,9 @@ class ServeConfig:
     """Estimate the photos that HTTP clients send; every limit is on by default."""
 
     model: str = "car"
-    """name of a bundled model, or a model folder; of several, joined by commas, or of any (all that
-    are bundled) a client may choose one, or else gets the one that explains the photo best"""
+    """name of a bundled model, or a model folder; of several, joined by commas, or of any (one
+    of each bundled category) a client may choose one, or else gets the one that explains the photo
+    best"""
     host: str = "127.0.0.1"
     """address to listen on; 0.0.0.0 lets other machines in"""
     port: int = 8000

@@ -25,8 +25,8 @@ class Arguments:
     photos: tyro.conf.Positional[tuple[Path, ...]]
     """Photos (JPEG, PNG, HEIC, ...), folders of them, patterns, .txt files with a path a line."""
     model: str = "car"
-    """Name of a bundled model, or a model folder; of several, joined by commas, or of any (all that
-    are bundled) the one that explains the photo best."""
+    """Name of a bundled model, or a model folder; of several, joined by commas, or of any (one
+    of each bundled category) the one that explains the photo best."""
     box: tuple[float, float, float, float] | None = None
     """X0 Y0 X1 Y1 of the object, pixels of the displayed photo; belongs to one photo."""
     all: bool = False

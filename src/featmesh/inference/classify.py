@@ -35,9 +35,10 @@ from .segment import cells_at
 from .tables import slide_table
 
 LIKELY = 6  # models, of those whose windows are the clearest, that look for the box
-# how heavily names weigh beside what is explained and the gist: a logistic fit on 70 photos of cars
-# for training and 5 of trains, boats and a plane gave 1.8, .72 and .70
-NAMED = 2.0
+# how names and the gist weigh beside what is explained, and what a drawing that explains nothing is
+# worth, so that these two decide where none does: logistic fits of 291 photos and renders that are
+# not reported on (docs/categories.md) gave 2.3, .51 and .005 to .01
+NAMED, KNOWN, FLOOR = 2.0, 0.5, 0.005
 OUT = 0.01  # odds, over the best ones, below which a model need not look: it cannot make up for it
 SAMPLES = 64  # along the longer side of a box whose pixels are asked for
 
@@ -128,7 +129,7 @@ def _find(
     likely = presences(asked, photo, lens, found, config)
     named = by_name([model.category for model in asked], photo, found)
     worths = [
-        p * q * explained(m, e, whole) if e.has_pose else 0.0
+        p * q * (FLOOR + explained(m, e, whole)) if e.has_pose else 0.0
         for m, e, p, q in zip(asked, seen, likely, named, strict=True)
     ]
     return found[max(range(len(asked)), key=lambda k: worths[k])]
@@ -175,7 +176,8 @@ def ranked(
     """Return the number of each category and its score, best first.
 
     They are compared on the same pixels, those of the box: by confidence where all are calibrated,
-    else by the gain over clutter. Without a pose, or a look, the score is 0.
+    else by the gain over clutter. Without a pose, or a look, the score is 0; such are ranked by
+    their odds.
 
     Args:
         tried: each model and its estimate of one object; None of one that did not look.
@@ -189,11 +191,11 @@ def ranked(
         if not found.has_pose:
             return 0.0
         known = found.confidence if calibrated else None
-        return known if known is not None else explained(model, found, box)
+        return FLOOR + (known if known is not None else explained(model, found, box))
 
     likely = odds or [1.0] * len(tried)
     scores = [p * score(*asked) if asked else 0.0 for p, asked in zip(likely, tried, strict=True)]
-    return sorted(enumerate(scores), key=lambda row: -row[1])
+    return sorted(enumerate(scores), key=lambda row: (-row[1], -likely[row[0]]))
 
 
 def by_name(categories: Sequence[str], photo: Photo, boxes: Sequence[Box]) -> list[float]:
@@ -227,13 +229,13 @@ def presences(
     boxes: Sequence[Box],
     config: EstimateConfig,
 ) -> list[float]:
-    """Return how probable each category is by the gist of its box; 1 of all where one has none."""
+    """Return how likely each category is by the gist of its box, weighed; 1 where one has none."""
     told = []
     for model, box in zip(models, boxes, strict=True):
         crop = Crop.from_box(lens.camera, box, crop_size(model.config, config.crop))
         told.append(model.presence(resample(photo, crop)[0]))
     known = [p for p in told if p is not None]
-    return known if len(known) == len(told) else [1.0] * len(told)
+    return [p**KNOWN for p in known] if len(known) == len(told) else [1.0] * len(told)
 
 
 def with_rivals(

@@ -82,18 +82,17 @@ def place(
     R: Float64[np.ndarray, "3 3"],
     distance: float,
     size: tuple[int, int],
-    share: float,
 ) -> tuple[Float64[np.ndarray, " 3"], float]:
-    """Return (t, focal) with which the projected box is centred and spans ``share`` of the map."""
-    offset = np.zeros(3)
+    """Return (t, focal) with which the projected box is centred and as large as the map."""
+    offset = np.zeros(2)
+    x, y, z = np.ascontiguousarray((vertices @ R.T).T)  # rows: numpy finds their ends much faster
+    z = z + distance
     for _ in range(3):  # the projected box's centre is not the projected centre
-        points = vertices @ R.T + [offset[0], offset[1], distance]
-        flat = points[:, :2] / points[:, 2:]
-        low, high = flat.min(0), flat.max(0)
-        offset[:2] -= (low + high) / 2 * distance
-    wide, high_ = high - low
-    focal = share * min(size[1] / wide, size[0] / high_)
-    return np.array([offset[0], offset[1], distance]), float(focal)
+        flat = ((x + offset[0]) / z, (y + offset[1]) / z)
+        low, high = (np.array([end(row) for row in flat]) for end in (np.min, np.max))
+        offset -= (low + high) / 2 * distance
+    wide, tall = high - low
+    return np.array([*offset, distance]), float(min(size[1] / wide, size[0] / tall))
 
 
 def build_table(mesh: Mesh, size: tuple[int, int], config: ScanConfig) -> PoseTable:
@@ -106,11 +105,12 @@ def build_table(mesh: Mesh, size: tuple[int, int], config: ScanConfig) -> PoseTa
     """
     vertices, faces = mesh.vertices.numpy(), mesh.faces.numpy().astype(np.int32)
     rotations = rotation_grid(config.azimuths, config.elevations, config.thetas)
+    placed = [[place(vertices, R, d, size) for R in rotations] for d in config.distances]
     rows = [
-        (R, *place(vertices, R, d, size, FILL * s), k)
-        for k, d in enumerate(config.distances)
+        (R, t, FILL * s * focal, k)
+        for k, each in enumerate(placed)
         for s in config.scales
-        for R in rotations
+        for R, (t, focal) in zip(rotations, each, strict=True)
     ]
     small = (size[0] // config.pool, size[1] // config.pool)
     first, cells, anchors = [0], [], []

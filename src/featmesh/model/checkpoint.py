@@ -126,6 +126,16 @@ def bundled_models() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in found}
 
 
+def bundled_categories() -> list[str]:
+    """Return the name of one bundled model of each category: of several, the one called like it."""
+    names: dict[str, str] = {}
+    for name, folder in bundled_models().items():
+        category = _manifest(folder)["category"]
+        if category == name or category not in names:
+            names[category] = name
+    return sorted(names.values())
+
+
 def find_model(name_or_folder: str | Path) -> Path:
     """Return the model folder that a path or the name of a bundled model stands for.
 
