@@ -172,9 +172,11 @@ def test_the_card_says_data_licences_numbers_and_limits(folder):
         "data": ["stanford_cars/train.json"],
         "licence": {"trunk": "Apache-2.0", "texture": {"photos": "research only"}},
         "limits": "cars only",
+        "metrics": {"acc_30": 299 / 301, "count": 301},
     }
     update_model(folder, extra)
     card = (folder / "CARD.md").read_text()
+    assert "- acc_30: 0.9934\n- count: 301\n" in card
     for text in ("## Data", "- stanford_cars/train.json", "- trunk: Apache-2.0", "## Limits"):
         assert text in card
     assert "  - photos: research only" in card
@@ -432,3 +434,12 @@ def test_load_hands_the_checked_files_to_the_category_model(folder, monkeypatch)
     monkeypatch.setattr(CategoryModel, "from_files", from_files)
     assert isinstance(featmesh.load(str(folder)), CategoryModel)
     assert made[0].hash == read_model(folder).hash
+
+
+@pytest.mark.parametrize("place", ["model", "models/car"])
+def test_of_a_run_folder_the_model_within_is_named(folder, tmp_path, place):
+    run = tmp_path / "run"
+    shutil.copytree(folder, run / place)
+    with pytest.raises(CheckpointError, match="E_CKPT_NAME") as raised:
+        find_model(run)
+    assert str(raised.value).endswith(f"try: {run / place}")

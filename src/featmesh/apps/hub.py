@@ -22,8 +22,8 @@ from featmesh.files import (
     sync_folder,
     temp_name,
 )
+from featmesh.model.card import CARD
 from featmesh.model.checkpoint import (
-    CARD,
     FORMAT_VERSION,
     MANIFEST,
     TENSORS,

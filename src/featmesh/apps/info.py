@@ -10,8 +10,8 @@ from featmesh.config import config_to_dict
 from featmesh.errors import CheckpointError
 from featmesh.files import sha256_of
 from featmesh.model import shape_folder
+from featmesh.model.card import CARD
 from featmesh.model.checkpoint import (
-    CARD,
     MANIFEST,
     TENSORS,
     bundled_models,

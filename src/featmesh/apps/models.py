@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from featmesh.files import read_json
-from featmesh.model.checkpoint import CARD, MANIFEST, TENSORS, bundled_models
+from featmesh.model.card import CARD
+from featmesh.model.checkpoint import MANIFEST, TENSORS, bundled_models
 
 SCHEMA = 1
 NONE = "not stated"

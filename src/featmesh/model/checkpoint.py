@@ -34,22 +34,22 @@ from featmesh.files import (
     write_bytes_atomic,
 )
 
+from .card import write_card
 from .shape_folder import find_shape_space
 
 if TYPE_CHECKING:
     import featmesh.model.category
 
 FORMAT_VERSION = 1
-MANIFEST, TENSORS, CARD = "model.json", "model.safetensors", "CARD.md"
+MANIFEST, TENSORS = "model.json", "model.safetensors"
 KIND = "kind"  # key of model.json that a category model does not have
 _NEXT = ".next-"  # a model being replaced; see _manifest
 _OWN_KEYS = ("schema", "category", "config", "backbone", "tensors")
 _PART_KEYS = {"backbone": ("name", "file", "sha256"), "tensors": ("sha256",)}
 # told about a model, without a say in what it answers: not part of its hash
 _TOLD = ("data", "licence", "metrics", "limits", "notes")
-_SECTIONS = {"data": "Data", "licence": "Licences", "metrics": "Measured", "limits": "Limits"}
-_CARD_MARK = "<!-- written by featmesh with the model; remove this line to keep your own text -->"
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}\.safetensors")
+_IN_RUNS = ("model", "models/*")  # where training and new-category leave it in their folder
 _HEX = re.compile(r"[0-9a-f]{64}")
 _FOREIGN_SUFFIXES = (".pth", ".pt", ".ckpt", ".pkl", ".npz", ".bin")
 
@@ -166,10 +166,12 @@ def find_model(name_or_folder: str | Path) -> Path:
         f"{path}, which holds no {MANIFEST}" if os.path.exists(path) else repr(str(name_or_folder))
     )
     names = ", ".join(sorted(bundled)) or "none"
+    kinds = _IN_RUNS if os.path.isdir(path) else ()
+    within = [f for kind in kinds for f in sorted(path.glob(f"{kind}/{MANIFEST}"))]
+    hint = str(within[0].parent) if within else nearest(path.name, bundled)
     raise CheckpointError(
         "E_CKPT_NAME",
-        f"load: expected a bundled model ({names}) or a model folder, got {got}; "
-        f"try: {nearest(path.name, bundled)}",
+        f"load: expected a bundled model ({names}) or a model folder, got {got}; try: {hint}",
     )
 
 
@@ -245,7 +247,7 @@ def save_model(
     if not (trunk_path.is_file() and sha256_of(trunk_path) == digest):
         write_bytes_atomic(trunk_path, data)
     _replace(folder, {TENSORS: content, MANIFEST: text})
-    _write_card(folder, manifest)
+    write_card(folder, manifest, model_hash(manifest))
     return model_hash(manifest)
 
 
@@ -258,7 +260,7 @@ def update_model(folder: str | Path, extra: dict[str, Any]) -> str:
     manifest = _manifest(folder)
     _extend(manifest, extra, folder)
     write_bytes_atomic(folder / MANIFEST, json_bytes(manifest))
-    _write_card(folder, manifest)
+    write_card(folder, manifest, model_hash(manifest))
     return model_hash(manifest)
 
 
@@ -366,32 +368,3 @@ def _half(tensor: Tensor) -> Tensor:
 def _unhalved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     halves = (torch.float16, torch.bfloat16)
     return {name: t.float() if t.dtype in halves else t for name, t in tensors.items()}
-
-
-def _write_card(folder: Path, manifest: dict[str, Any]) -> None:
-    path = folder / CARD
-    if path.is_file() and _CARD_MARK not in path.read_text("utf-8", "replace"):
-        return
-    backbone = manifest["backbone"]
-    lines = [
-        f"# {manifest['category']}",
-        *("", _CARD_MARK, ""),
-        f"A featmesh model, hash `{model_hash(manifest)[:12]}`, format {manifest['schema']}; "
-        f"trunk {backbone['name']} (`{backbone['file']}`).",
-    ]
-    for key, title in _SECTIONS.items():
-        lines += ["", f"## {title}", "", *(_bullets(manifest.get(key)) or ["Not stated."])]
-    write_bytes_atomic(path, ("\n".join(lines) + "\n").encode())
-
-
-def _bullets(value: Any, indent: str = "") -> list[str]:
-    if isinstance(value, dict):
-        lines = []
-        for key, item in value.items():
-            nested = isinstance(item, dict | list)
-            lines.append(f"{indent}- {key}:" + ("" if nested else f" {item}"))
-            lines += _bullets(item, indent + "  ") if nested else []
-        return lines
-    if isinstance(value, list | tuple):
-        return [f"{indent}- {item}" for item in value]
-    return [] if value is None else [f"{indent}{value}"]
