@@ -16,12 +16,12 @@ def _shape() -> ShapeLearnConfig:
 
 
 def _train() -> TrainConfig:
-    """Return a training, trunk and all, that two cores end in a quarter of an hour."""
+    """Return a training, trunk and all, that two cores end in twenty minutes."""
     return TrainConfig(
         views=(),
         out="",
         category="",
-        epochs=10,
+        epochs=20,
         samples_per_epoch=1000,
         gist=800,
         freeze_blocks=5,
@@ -61,7 +61,7 @@ class NewCategoryConfig:
     symmetry: int | Literal["any"] = 1
     """how many turns about the upright axis look alike (any: round things); accuracies are then
     also given up to such turns"""
-    views: int = 1000
+    views: int = 2000
     """rendered views to train on"""
     test_views: int = 200
     """rendered views of held-out CADs to test on, clean and as many behind occluders (L2)"""
