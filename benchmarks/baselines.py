@@ -64,11 +64,14 @@ def main() -> None:
     parser.add_argument("--model", default="car", help="measured beside them")
     parser.add_argument("--epochs", type=int, default=8, help="of 6400 crops")
     kinds = [*KINDS, CUBOID]
-    parser.add_argument("--kinds", nargs="*", default=kinds, choices=kinds)
+    parser.add_argument("--kinds", nargs="*", choices=kinds, help="the cuboid only with --car")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--limit", type=int, help="photos to learn from and to measure: a try")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    args.kinds = args.kinds or [*KINDS, *([CUBOID] if args.car else [])]
+    if CUBOID in args.kinds and not args.car:
+        parser.error("the cuboid needs --car, for its CADs")
     subjects: dict[str, tuple[Any, Callable[..., Any]]] = {OURS: (load(args.model), estimate)}
     for kind in args.kinds:
         subjects[kind] = cuboid(args) if kind == CUBOID else network(kind, args)

@@ -79,6 +79,7 @@ def main() -> None:
     }
     # as estimate --model any: the car is the one that photos taught
     asked = models if args.models else dict(zip(models, load_all(models), strict=True))
+    results["asked"] = {c: m.hash for c, m in asked.items()}
     kept = Kept(args.run, asked)
     results["classification"] = {
         how: classification(asked, how == ASKED[0], args, kept) for how in ASKED

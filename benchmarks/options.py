@@ -48,8 +48,8 @@ def refined_prior(model: Any, view: View, seed: int) -> float:
     turn = torch.from_numpy(axis / np.linalg.norm(axis) * np.radians(PRIOR_ERROR))
     R = so3_exp(turn).numpy() @ view.R
     shape = tuple(cells.valid.shape)
-    t, focal = place(model.mesh().vertices.numpy(), R, 2.2, shape, FILL)
-    zoom = np.log(focal / cells.camera.fx)
+    t, focal = place(model.mesh().vertices.numpy(), R, 2.2, shape)
+    zoom = np.log(FILL * focal / cells.camera.fx)
     start = Starts(R[None], t[None], np.array([zoom]), np.zeros(1))
     refined = render_and_compare(cells, model, start, True)
     return float(rotation_error(refined.R[0], view.R))

@@ -117,8 +117,9 @@ def _pose_and_camera(mesh: Mesh, d: Difficulty, g: torch.Generator) -> tuple[Pos
     u = torch.rand(6, generator=g, dtype=torch.float64)
     angles = (u[0] * 2 * math.pi, torch.deg2rad(-10 + 50 * u[1]), torch.deg2rad(30 * (u[2] - 0.5)))
     R = rotation_from_angles(*angles)
-    t, focal = place(mesh.vertices.numpy(), R.numpy(), 2.4, (ROWS, COLUMNS), FILL)
+    t, focal = place(mesh.vertices.numpy(), R.numpy(), 2.4, (ROWS, COLUMNS))
     off = torch.stack([0.08 * (u[3] - 0.5), 0.08 * (u[4] - 0.5), 0.24 * (u[5] - 0.5)]) * d.spread
+    focal *= FILL
     camera = Camera(focal, focal, COLUMNS / 2, ROWS / 2, ROWS, COLUMNS)
     return Pose(R, torch.from_numpy(t) + off), camera
 

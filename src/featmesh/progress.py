@@ -2,8 +2,10 @@
 
 import io
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, TextIO, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -12,7 +14,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Stream = TextIO | io.TextIOBase
 
-EVERY = 5.0  # seconds between two plain lines
+EVERY, SELDOM = 5.0, 60.0  # seconds between two plain lines: at first, and of what takes long
+LONG = 20  # lines until they become fewer
+PATIENCE = 4.0  # seconds until somebody who sees nothing is told why
 
 
 def track(
@@ -56,7 +60,7 @@ def _lines(
     for done, item in enumerate(iterable, 1):
         yield item
         now = clock()
-        if now - last >= EVERY and done < total:
+        if now - last >= _pause(now - start) and done < total:
             last = now
             left = _duration((now - start) / done * (total - done))
             share = 100 * done // total
@@ -65,6 +69,23 @@ def _lines(
     spent = clock() - start
     tail = f", {_rate(done, spent)}" if done else ""
     _say(stream, f"{label}: {done}/{total} done in {_duration(spent)}{tail}")
+
+
+@contextmanager
+def patience(told: str, seconds: float = PATIENCE, stream: Stream | None = None) -> Iterator[None]:
+    """Say a line if what is done within takes long."""
+    timer = threading.Timer(seconds, _say, (sys.stderr if stream is None else stream, told))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _pause(spent: float) -> float:
+    """Return the seconds between two plain lines of a loop that has run so long."""
+    return min(SELDOM, max(EVERY, spent / LONG))
 
 
 def _say(stream: Stream, line: str) -> None:
@@ -111,7 +132,7 @@ class Meter:
         speed = _rate(done - self.first, now - self.start)
         if self.bar is not None:
             self.bar.update(self.task, completed=done, rate=f"{speed}  {text}")
-        elif now - self.last >= EVERY or done == self.total:
+        elif now - self.last >= _pause(now - self.start) or done == self.total:
             self.last = now
             each = (now - self.start) / max(1, done - self.first)
             left = _duration(each * (self.total - done))

@@ -1,5 +1,6 @@
 import json
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -81,6 +82,27 @@ def test_each_photo_gets_a_folder_with_its_files(tmp_path: Path, estimator: None
     assert written["photo"] == str(path) and written["model"] == {"name": "car", "hash": "0123"}
     with Image.open(result.folder / "overlay.png") as overlay:
         assert overlay.size == (240, 180)
+
+
+def test_only_the_first_of_photos_without_a_bar_is_waited_for_with_patience(
+    tmp_path: Path, estimator: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(photos, "patience", lambda told: nullcontext(said.append(told)))
+    paths = [write_photo(tmp_path / f"{k}.png") for k in range(photos.MANY)]
+    estimate_photos([("car", FakeModel())], paths[:2], tmp_path / "few", Request())
+    assert said == [photos.SLOW]
+    estimate_photos([("car", FakeModel())], paths, tmp_path / "many", Request())
+    assert len(said) == 1  # these have a progress of their own
+
+
+def test_any_asks_one_model_of_each_category(fake_module) -> None:
+    fake_module(
+        "featmesh.model.checkpoint", bundled_categories=lambda: ["bus", "car"], load_all=list
+    )
+    fake_module("featmesh.model.labels", read_labels=None)
+    assert photos.asked_models("any") == [("bus", "bus"), ("car", "car")]
+    assert photos.asked_models("car-cad,bus") == [("car-cad", "car-cad"), ("bus", "bus")]
 
 
 def test_task_shape_writes_the_shape_and_says_where(

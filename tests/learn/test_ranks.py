@@ -1,5 +1,6 @@
 """Claims about processes that train as one: the same weights, also when one of them dies."""
 
+import math
 import os
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from featmesh.learn.ranks import (
     joined,
     launched,
 )
-from featmesh.learn.trainer import TrainState, step_loss
+from featmesh.learn.trainer import TrainState, features_of, step_loss
 from featmesh.model.backbones import build_backbone
 from featmesh.model.checkpoint import load
 from featmesh.store import Steps
@@ -238,6 +239,26 @@ def test_the_parts_of_the_loss_add_up(stuff, tmp_path, model, empty) -> None:  #
     assert sum(value for value, _ in told) == pytest.approx(whole, rel=1e-6)
     assert all(grad[2 * rank : 2 * rank + 2].abs().max() > 0 for rank, (_, grad) in enumerate(told))
     torch.testing.assert_close(told[0][1] + told[1][1], expected, atol=1e-8, rtol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_one_process_looks_at_a_batch_in_two_parts(stuff, tmp_path, count) -> None:  # noqa: F811
+    config = config_of(stuff, tmp_path, batch=count)
+    data = load_data(config, car_mesh())
+    state = TrainState(config, car_mesh(), build_backbone(MODEL))
+    batch, seen = draw_batch(data, config, 0), []
+    state.backbone.train()
+    state.backbone.register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
+    found = features_of(state, batch)
+    assert seen == {1: [1], 3: [1, 2], 4: [2, 2]}[count]
+    torch.testing.assert_close(found, state.backbone(batch.pixels), atol=1e-5, rtol=0)
+    said = step_loss(state, found, batch)
+    assert math.isfinite(float(said.total.detach()))
+    # a norm that is learning sees all of a batch at once
+    state.backbone.add_module("norm", nn.BatchNorm2d(3))
+    seen.clear()
+    features_of(state, batch)
+    assert seen == [count]
 
 
 def without(batch: Batch, crops: tuple[int, ...]) -> Batch:

@@ -14,7 +14,13 @@ import featmesh
 from featmesh.errors import CheckpointError
 from featmesh.files import sha256_of
 from featmesh.model import checkpoint
-from featmesh.model.checkpoint import find_model, read_model, save_model, update_model
+from featmesh.model.checkpoint import (
+    bundled_categories,
+    find_model,
+    read_model,
+    save_model,
+    update_model,
+)
 
 CONFIG = {"backbone": "tiny", "channels": 8}
 
@@ -172,11 +178,11 @@ def test_the_card_says_data_licences_numbers_and_limits(folder):
         "data": ["stanford_cars/train.json"],
         "licence": {"trunk": "Apache-2.0", "texture": {"photos": "research only"}},
         "limits": "cars only",
-        "metrics": {"acc_30": 299 / 301, "count": 301},
+        "metrics": {"acc_30": 299 / 301, "count": 301, "crops": 43_700.0},
     }
     update_model(folder, extra)
     card = (folder / "CARD.md").read_text()
-    assert "- acc_30: 0.9934\n- count: 301\n" in card
+    assert "- acc_30: 0.9934\n- count: 301\n- crops: 43700\n" in card
     for text in ("## Data", "- stanford_cars/train.json", "- trunk: Apache-2.0", "## Limits"):
         assert text in card
     assert "  - photos: research only" in card
@@ -434,6 +440,13 @@ def test_load_hands_the_checked_files_to_the_category_model(folder, monkeypatch)
     monkeypatch.setattr(CategoryModel, "from_files", from_files)
     assert isinstance(featmesh.load(str(folder)), CategoryModel)
     assert made[0].hash == read_model(folder).hash
+
+
+def test_of_each_category_one_model_is_named_if_it_can_be_the_one_called_like_it(bundled):
+    assert bundled_categories() == ["car"]  # the bus says that it is a car too
+    for name, category in {"bus": "bus", "van-cad": "van", "car-cad": "car"}.items():
+        save_model(bundled / name, category, CONFIG, trunk(), "tiny", tensors())
+    assert bundled_categories() == ["bus", "car", "van-cad"]
 
 
 @pytest.mark.parametrize("place", ["model", "models/car"])

@@ -4,6 +4,7 @@ import logging
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -21,12 +22,13 @@ from featmesh.model.labels import Labels
 from featmesh.photo.camera_file import read_camera_file
 from featmesh.photo.photo import Photo
 from featmesh.photo.read import read_photo
-from featmesh.progress import track
+from featmesh.progress import patience, track
 from featmesh.stopwatch import Stopwatch
 
 from .result_files import Found, with_files, write
 
 MANY = 5  # photos, of which a log is told how far they are
+SLOW = "estimate: at work; a first photo takes longer, for compiling (once) and tables of views"
 NO_SHAPES = "the model has no shape space: segmented with its mean shape"
 NO_LABELS = "the model has no part labels: no parts; try: --labels FILE"
 RESERVED = {  # names that Windows gives to devices, whatever follows a dot
@@ -137,7 +139,8 @@ def estimate_photos(
     pairs = list(zip(paths, folders(paths, out), strict=True))
     watched = len(pairs) >= (2 if sys.stderr.isatty() else MANY)
     for path, folder in track(pairs, len(pairs), "estimate") if watched else pairs:
-        photo, estimates, number = _estimate(categories, path, request)
+        with patience(SLOW) if not (watched or results) else nullcontext():
+            photo, estimates, number = _estimate(categories, path, request)
         name, category = models[number]
         if estimates[0].has_pose:
             told = (*estimates[0].warnings, *warnings[number])

@@ -37,7 +37,7 @@ def parse_mesh_file(path: Path) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarra
 
     All parts of a file are put together; materials are not read. GLB is turned from its own frame
     (up y, front z) into the object frame; other formats know no frame and stay as they are.
-    Numbers, and indices of formats without lines, are not checked.
+    Indices are checked in OBJ and OFF files; in others they are not, nor are numbers.
 
     Raises:
         InputError: E_IO (no such file, another kind, too large), E_MESH_EMPTY (unreadable, or its

@@ -4,8 +4,8 @@ Every model takes a short look at the same crop; models of one trunk put it thro
 A drawing explains a pixel by how much more the object resembles it than clutter does, and what is
 drawn nowhere explains nothing (spec 2.10, 2.11: class = the model that explains best). Where all
 models know the gist of their category, it counts as well, and so does what a network that was
-taught by photos calls the thing. Where no box is given, each model says where it would look, and
-all look where most is explained (ours).
+taught by photos calls the thing; where no drawing explains anything, these decide. Where no box is
+given, each model says where it would look, and all look where most is explained (ours).
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from featmesh.stopwatch import Stopwatch
 from .config import EstimateConfig, LocateConfig, crop_size, glance_config
 from .describe import Lens, describe
 from .estimator import Task, estimate, find_box, in_photo, lens_of, look
-from .locate import Candidate, locate
+from .locate import Candidate, locate, share
 from .result import Estimate
 from .segment import cells_at
 from .tables import slide_table
@@ -39,7 +39,7 @@ LIKELY = 6  # models, of those whose windows are the clearest, that look for the
 # worth, so that these two decide where none does: logistic fits of 291 photos and renders that are
 # not reported on (docs/categories.md) gave 2.3, .51 and .005 to .01
 NAMED, KNOWN, FLOOR = 2.0, 0.5, 0.005
-OUT = 0.01  # odds, over the best ones, below which a model need not look: it cannot make up for it
+OUT = 0.01  # odds, over the best ones, below which a model need not look: it hardly makes up for it
 SAMPLES = 64  # along the longer side of a box whose pixels are asked for
 
 
@@ -49,7 +49,7 @@ class Classification:
 
     Attributes:
         ranked: each category with its score, best first: mean over the pixels looked at of how
-            much more the drawn object resembles them than clutter does.
+            much more the drawn object resembles them than clutter does, and FLOOR, times its odds.
         margin: score of the first less that of the second; None where one model was asked.
         estimate: the first one's, in full; its ``margin`` and ``rivals`` are these.
         number: of the first one among the models that were asked.
@@ -129,8 +129,8 @@ def _find(
     likely = presences(asked, photo, lens, found, config)
     named = by_name([model.category for model in asked], photo, found)
     worths = [
-        p * q * (FLOOR + explained(m, e, whole)) if e.has_pose else 0.0
-        for m, e, p, q in zip(asked, seen, likely, named, strict=True)
+        p * q * (FLOOR * share(box, photo) + explained(m, e, whole)) if e.has_pose else 0.0
+        for m, e, p, q, box in zip(asked, seen, likely, named, found, strict=True)
     ]
     return found[max(range(len(asked)), key=lambda k: worths[k])]
 

@@ -32,7 +32,7 @@ from .surface_points import SurfacePoints
 
 PATIENCE = timedelta(minutes=10)  # for a step of the others, or a full disk of rank 0
 SURFACE = ("face", "bary", "pixels")  # what a crop's surface points are handed on as
-PARTS = 2  # of a batch, that one process learns from one after the other
+PARTS = 2  # of a batch, that a single process learns from in turn
 LONG = timedelta(days=1)  # for what rank 0 does alone: the model at the end
 
 

@@ -200,7 +200,7 @@ def _contrast(
         config.clutter_weight,
     )
     if state.map is not None:  # a point between the anchors is compared with its own texels
-        shown = state.map.sample(*surface_of(batch))[rows]
+        shown = state.map.sample(*(part[rows] for part in surface_of(batch)))
         said = (own * shown).sum(1, keepdim=True) / config.temperature
         logits = logits.scatter(1, right[:, None], said)
     return functional.cross_entropy(logits, right)

@@ -48,4 +48,6 @@ def _bullets(value: Any, indent: str = "") -> list[str]:
 
 def _told(value: Any) -> str:
     """Return a value as text; of numbers as many digits as say something."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.4g}" if abs(value) < 10_000 else f"{value:.0f}"
