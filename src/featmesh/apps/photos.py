@@ -135,7 +135,7 @@ def estimate_photos(
     """
     categories = [category for _, category in models]
     warnings = [_lacking(c, request) for c in categories]  # else every photo would be to blame
-    results = []
+    results: list[PhotoResult] = []
     pairs = list(zip(paths, folders(paths, out), strict=True))
     watched = len(pairs) >= (2 if sys.stderr.isatty() else MANY)
     for path, folder in track(pairs, len(pairs), "estimate") if watched else pairs:
