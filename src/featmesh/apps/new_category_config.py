@@ -21,7 +21,7 @@ def _train() -> TrainConfig:
         views=(),
         out="",
         category="",
-        epochs=20,
+        epochs=16,
         samples_per_epoch=1000,
         gist=800,
         freeze_blocks=5,

@@ -74,7 +74,7 @@ JOBS: dict[str, Job] = {
     "shape_space": Job(25, ("data", "run")),
     "shape_categories": Job(40, ("data", "run"), ("--pictures", "{run}/pictures")),
     "categories": Job(60, ("data", "run", "furniture")),
-    "new_category": Job(25, ("data", "run", "furniture", "train")),
+    "new_category": Job(30, ("data", "run", "furniture", "train")),
     "car_cads": Job(150, ("data", "run", "furniture", "train")),
     "baselines": Job(170, ("data", "run", "trunk", "train")),
     "networks": Job(5, ("data", "model")),
