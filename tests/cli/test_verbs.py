@@ -60,7 +60,7 @@ def asked(fake_module) -> list[dict[str, Any]]:
         "featmesh.model.checkpoint",
         load=load,
         load_all=load_all,
-        bundled_models=lambda: {"bus": Path("models/bus"), "boat": Path("models/boat")},
+        bundled_categories=lambda: ["boat", "bus"],
     )
     fake_module("featmesh.inference.classify", classify=classify)
     return calls

@@ -16,12 +16,12 @@ def _shape() -> ShapeLearnConfig:
 
 
 def _train() -> TrainConfig:
-    """Return a training, trunk and all, that two cores end in twenty minutes."""
+    """Return a training, trunk and all, that two cores end in twenty-five minutes."""
     return TrainConfig(
         views=(),
         out="",
         category="",
-        epochs=16,
+        epochs=20,
         samples_per_epoch=1000,
         gist=800,
         freeze_blocks=5,
