@@ -222,6 +222,18 @@ def test_a_table_has_a_row_for_each_object(capsys: pytest.CaptureFixture[str]) -
     assert "34.4°" in out and "57.3°" in out and out.count("a.png") == 1
 
 
+def test_a_photo_that_cannot_be_read_is_of_no_category(capsys: pytest.CaptureFixture[str]) -> None:
+    one = replace(found(Photo(np.zeros((90, 120, 3), np.uint8))), rivals=(("bus", 0.1),))
+    bad = Estimate.refused("bus,car", InputError("E_IO", "read_photo: expected a file"))
+    told = []
+    for name, each in {"a.png": one, "gone.png": bad}.items():
+        document = result_json(Path(name), None, "car", "0123", (each,))
+        told.append(photos.PhotoResult(Path(name), Path("o"), (each,), document))
+    show(told)
+    out = capsys.readouterr().out
+    assert "bus,car" not in out and "E_IO" in out and "car" in out
+
+
 def test_a_model_without_shapes_is_told_once(tmp_path: Path, estimator: None) -> None:
     paths = [write_photo(tmp_path / "a.png"), write_photo(tmp_path / "b.png")]
     with pytest.raises(CheckpointError, match="E_CKPT_PART"):

@@ -266,7 +266,8 @@ def show(results: Sequence[PhotoResult]) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     for result in results:
         for cells, found in zip(_rows(result), result.estimates, strict=True):
-            kind = [escape(found.category)] if classified else []
+            unasked = found.status == "bad_input"  # its category names all models
+            kind = ["" if unasked else escape(found.category)] if classified else []
             table.add_row(cells[0], *kind, *cells[1:])
     console = Console()
     console.print(table)
