@@ -55,9 +55,6 @@ def parse_mesh_file(path: Path) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarra
     try:
         data = MESH_KINDS[kind](path.read_bytes(), path.name)
         vertices, faces = _parsed(data, kind)
-        beyond = faces.max(initial=-1) >= len(vertices) or faces.min(initial=0) < 0
-        if beyond and kind in (".obj", ".off"):  # trimesh before version 5 lets it through
-            raise IndexError("face index out of bounds")
     except InputError:
         raise
     except OSError as error:
@@ -79,7 +76,11 @@ def _parsed(data: bytes, kind: str) -> tuple[np.ndarray, np.ndarray]:
         io.BytesIO(data), file_type=kind[1:], force="mesh", process=False, skip_materials=True
     )
     vertices = np.asarray(loaded.vertices).astype(np.float64).reshape(-1, 3)
-    return vertices, np.asarray(loaded.faces).astype(np.int64).reshape(-1, 3)
+    faces = np.asarray(loaded.faces).astype(np.int64).reshape(-1, 3)
+    beyond = faces.max(initial=-1) >= len(vertices) or faces.min(initial=0) < 0
+    if beyond and kind in (".obj", ".off"):  # trimesh before version 5 lets it through
+        raise IndexError("face index out of bounds")
+    return vertices, faces
 
 
 def _faulty_line(data: bytes, kind: str) -> str:

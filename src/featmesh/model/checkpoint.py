@@ -247,8 +247,9 @@ def save_model(
     if not (trunk_path.is_file() and sha256_of(trunk_path) == digest):
         write_bytes_atomic(trunk_path, data)
     _replace(folder, {TENSORS: content, MANIFEST: text})
-    write_card(folder, manifest, model_hash(manifest))
-    return model_hash(manifest)
+    own = model_hash(manifest)
+    write_card(folder, manifest, own)
+    return own
 
 
 def update_model(folder: str | Path, extra: dict[str, Any]) -> str:
@@ -260,8 +261,9 @@ def update_model(folder: str | Path, extra: dict[str, Any]) -> str:
     manifest = _manifest(folder)
     _extend(manifest, extra, folder)
     write_bytes_atomic(folder / MANIFEST, json_bytes(manifest))
-    write_card(folder, manifest, model_hash(manifest))
-    return model_hash(manifest)
+    own = model_hash(manifest)
+    write_card(folder, manifest, own)
+    return own
 
 
 def model_hash(manifest: dict[str, Any]) -> str:
