@@ -18,7 +18,7 @@ from featmesh.geometry.rotations import geodesic_angle
 from featmesh.geometry.viewpoint import Viewpoint
 from featmesh.inference import estimator
 from featmesh.inference.config import EstimateConfig, RefineConfig, ScanConfig, nemo_config
-from featmesh.inference.estimator import estimate
+from featmesh.inference.estimator import estimate, surer
 from featmesh.photo.photo import Photo
 from featmesh.photo.read import read_photo
 
@@ -189,6 +189,32 @@ def test_an_empty_scene_is_refused_by_a_threshold_that_keeps_the_car():
     assert with_car.status == "ok"
     assert refused.status == "no_object" and not refused.converged
     assert not refused.score > 0.5 * with_car.score
+
+
+def test_what_is_not_found_may_fill_the_photo(monkeypatch):
+    near = look(40, 12, 5, 1.6)
+    photo = photo_of(near, CAMERA)
+    strict = replace(car_model(), threshold=0.3)
+    monkeypatch.setattr(estimator, "find_box", lambda *_, **__: (0.0, 0.0, 60.0, 40.0))
+    alone = estimate(strict, photo, (0.0, 0.0, 60.0, 40.0))
+    assert alone.status == "no_object"
+    found, whole = estimate(strict, photo), estimate(strict, photo, photo.whole)
+    assert found.status == "ok" and degrees(found.cam_from_obj, near) < 10
+    assert torch.equal(found.cam_from_obj.R, whole.cam_from_obj.R)
+    assert "nothing found" not in " ".join(found.warnings)
+    assert found.seconds["scan"] > 0
+
+
+def test_the_surer_of_two_estimates_has_a_pose():
+    seen, at = VIEWS[0]
+    pose = aside(seen, CAMERA, at)
+    first = estimate(car_model(), photo_of(pose, CAMERA), box_of(pose, CAMERA))
+    sure, unsure = replace(first, confidence=0.9), replace(first, confidence=0.1)
+    none = replace(sure, status="no_object", cam_from_obj=None)
+    assert surer(unsure, sure).confidence == surer(sure, unsure).confidence == 0.9
+    assert surer(unsure, none).has_pose
+    assert surer(first, replace(first, score=first.score + 1)).score == first.score + 1
+    assert surer(first, first).seconds == {k: 2 * v for k, v in first.seconds.items()}
 
 
 def test_other_settings_run_and_find_it():

@@ -75,6 +75,17 @@ def test_a_batch_is_what_the_step_needs(folder, data):
         assert len(anchor.unique()) == len(anchor)
 
 
+def test_the_first_steps_may_see_small_crops(folder, data):
+    config = config_of(folder, epochs=2, samples_per_epoch=12, small=0.25)
+    assert config.steps == 8
+    seen = [draw_batch(data, config, step) for step in range(4)]
+    assert [b.pixels.shape[2:] for b in seen] == [(32, 64)] * 2 + [(64, 96)] * 2
+    again = draw_batch(data, replace(config, small=0.0), 2)
+    assert torch.equal(seen[2].pixels, again.pixels)  # the whole ones are as they were
+    assert all(p.abs().max() <= 1 for p in seen[0].points)
+    assert seen[0].background.shape[1:] == (4, 8)
+
+
 def test_points_are_in_units_of_the_crop(data, folder):
     """x then y from -1 to 1, as grid_sample reads them: the car's middle lies near the middle."""
     batch = validation_batch(data, config_of(folder), 0)

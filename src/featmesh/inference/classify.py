@@ -120,16 +120,15 @@ def _find(
 ) -> Box:
     """Return the box of the object that explains most of the photo, whichever model draws it."""
     coarse, short = replace(config, locate=replace(config.locate, finer=())), glance_config(config)
-    whole = (0.0, 0.0, float(photo.width), float(photo.height))
     slid = _likely(models, photo, coarse.locate, clock)
     asked = [model for model, _ in slid]
     boxes = [find_box(model, photo, lens, coarse, clock, found) for model, found in slid]
     seen = [_glance(m, photo, lens, box, short, clock) for m, box in zip(asked, boxes, strict=True)]
-    found = [in_photo(e.box, photo) or whole for e in seen]
+    found = [in_photo(e.box, photo) or photo.whole for e in seen]
     likely = presences(asked, photo, lens, found, config)
     named = by_name([model.category for model in asked], photo, found)
     worths = [
-        p * q * (FLOOR * share(box, photo) + explained(m, e, whole)) if e.has_pose else 0.0
+        p * q * (FLOOR * share(box, photo) + explained(m, e, photo.whole)) if e.has_pose else 0.0
         for m, e, p, q, box in zip(asked, seen, likely, named, found, strict=True)
     ]
     return found[max(range(len(asked)), key=lambda k: worths[k])]

@@ -45,6 +45,9 @@ def estimate(
 ) -> Estimate:
     """Return pose and shape of the object in a photo: analysis by synthesis.
 
+    Without a box, a find that is not sure is held against the whole photo as the box: the surer of
+    the two is returned (ours).
+
     Args:
         model: category model, from :func:`featmesh.load`.
         photo: from :func:`featmesh.read_photo`.
@@ -67,7 +70,7 @@ def estimate(
     shaped = task == "shape" or (task == "segment" and model.deformation is not None)
     clock = Stopwatch()
     lens, warnings = lens_of(photo, camera, task), tuple[str, ...]()
-    searched = box is None
+    searched, asked = box is None, config
     if box is None:
         box, config = find_box(model, photo, lens, config, clock), guessed(config)
     else:
@@ -91,9 +94,24 @@ def estimate(
     if task == "segment" and found.has_pose:
         with clock("segment"):
             found = replace(found, segmentation=segment(model, photo, found, None, config.segment))
-    if searched and not found.has_pose:
-        found = replace(found, warnings=(*found.warnings, LOST))
-    return replace(found, seconds=dict(clock.seconds))
+    found = replace(found, seconds=dict(clock.seconds))
+    if searched and found.status != "ok":
+        whole = estimate(model, photo, photo.whole, camera, task, asked, on_step)
+        found = surer(found, whole)
+        if not found.has_pose:
+            found = replace(found, warnings=(*found.warnings, LOST))
+    return found
+
+
+def surer(first: Estimate, second: Estimate) -> Estimate:
+    """Return the second estimate if it has a pose and is likelier; with the time of both."""
+    told = [first.confidence, second.confidence]
+    sure = [c for c in told if c is not None]
+    better = sure[1] > sure[0] if len(sure) == 2 else second.score > first.score
+    better &= second.has_pose
+    stages = {**first.seconds, **second.seconds}
+    seconds = {k: first.seconds.get(k, 0.0) + second.seconds.get(k, 0.0) for k in stages}
+    return replace(second if better else first, seconds=seconds)
 
 
 def find_box(
@@ -110,7 +128,7 @@ def find_box(
     """
     c, glance = config.locate, glance_config(config)
     fine = replace(c, sides=c.finer, candidates=c.finer_candidates)
-    boxes, glances = [(0.0, 0.0, float(photo.width), float(photo.height))], list[Glance]()
+    boxes, glances = [photo.whole], list[Glance]()
     for search in (c, fine):
         if slid is None:
             with clock("locate"):

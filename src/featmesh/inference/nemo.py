@@ -70,7 +70,7 @@ def estimate_crop(
             "estimate_crop(): expected the camera of a benchmark's crop, got none; "
             "try: featmesh data convert NAME DIR --crops, or the usual search",
         )
-    clock, whole = Stopwatch(), (0.0, 0.0, float(photo.width), float(photo.height))
+    clock = Stopwatch()
     with clock("features"):
         inside = np.ones((photo.height, photo.width), dtype=bool)
         cells = model.extract(photo.pixels, inside, lens.camera)
@@ -79,7 +79,7 @@ def estimate_crop(
         start = best_start(energy, config)
     with clock("refine"):
         found = descend(energy, start, config, on_step)
-    crop = Crop(lens.camera, lens.camera, torch.eye(3, dtype=torch.float64), whole)
+    crop = Crop(lens.camera, lens.camera, torch.eye(3, dtype=torch.float64), photo.whole)
     bare = replace(model, calibration=None, threshold=None)
     trial = Trial(crop, photo.pixels, cells, found)
     return describe(bare, photo, lens, trial, EstimateConfig(), clock.seconds, ())

@@ -189,7 +189,7 @@ def _finds(
     with clock("locate"):
         wide = _wide(config.locate)
         candidates = locate(photo, model, slide_table(model, wide), wide)
-    boxes = [_whole(photo), *(c.box for c in candidates if c.score > 0)]
+    boxes = [photo.whole, *(c.box for c in candidates if c.score > 0)]
     maybe = explaining(_glances(glance, boxes, photo), Found.faint)
     # a box that holds a part of the object shows what it is part of
     again = [glance(_box(f, photo)) for f in maybe]
@@ -292,11 +292,7 @@ def _groups(pool: Sequence[Found], photo: Photo) -> list[list[Found]]:
 
 def _box(found: Found, photo: Photo) -> Box:
     """Return the box of an estimate inside the photo; the whole photo where it has none."""
-    return in_photo(found.estimate.box, photo) or _whole(photo)
-
-
-def _whole(photo: Photo) -> Box:
-    return (0.0, 0.0, float(photo.width), float(photo.height))
+    return in_photo(found.estimate.box, photo) or photo.whole
 
 
 def classified(

@@ -116,6 +116,8 @@ class TrainConfig:
     """views of them that are measured after each pass"""
     gist: int = 0
     """crops from which the gist, presence and view, is learnt at the end; 0: none"""
+    small: float = 0.0
+    """first share of the steps that see crops of two thirds the size, in less than half the time"""
     save_every: int = 100
     """steps between two checkpoints"""
     seed: int = 0
@@ -126,3 +128,13 @@ class TrainConfig:
     """the network and the texture"""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """how crops are varied"""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of a pass."""
+        return max(1, self.samples_per_epoch // self.batch)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return self.epochs * self.steps_per_epoch

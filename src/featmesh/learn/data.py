@@ -25,6 +25,7 @@ from .correspondence import Sample, sample_of
 from .surface_points import SurfacePoints, surface_points
 
 AZIMUTH_BINS = 24  # views are drawn evenly over them
+SMALL, STRIDE = 2 / 3, 32  # small crops against whole ones, and what their sides are multiples of
 MOST_BROKEN = 0.01  # of a views file's photos; with more the file is refused
 
 
@@ -171,9 +172,21 @@ def draw_batch(
     data: TrainData, config: TrainConfig, step: int, share: range | None = None
 ) -> Batch:
     """Return the batch of a step, whatever was drawn before; of ``share`` its crops alone."""
-    share = range(config.batch) if share is None else share
+    share, config = range(config.batch) if share is None else share, at_step(config, step)
     drawn = [generator(config.seed, "train", step, k) for k in share]
     return collate(draw_crops(data, config, drawn, share.start), data, config, drawn)
+
+
+def at_step(config: TrainConfig, step: int) -> TrainConfig:
+    """Return the settings with the size of the crops that a step sees."""
+    if step >= config.small * config.steps:
+        return config
+    model = config.model
+    height, width = (
+        max(STRIDE, round(side * SMALL / STRIDE) * STRIDE)
+        for side in (model.crop_height, model.crop_width)
+    )
+    return replace(config, model=replace(model, crop_height=height, crop_width=width))
 
 
 def draw_crops(

@@ -67,12 +67,12 @@ class NetLearner:
     @property
     def steps(self) -> int:
         """Steps of the whole run."""
-        return self.config.epochs * self.per_epoch
+        return self.config.steps
 
     @property
     def per_epoch(self) -> int:
         """Steps of a pass."""
-        return max(1, self.config.samples_per_epoch // self.config.batch)
+        return self.config.steps_per_epoch
 
     def draw(self, step: int) -> TurnedCrops:
         """Return the crops of a step."""

@@ -91,7 +91,7 @@ class TrainState:
     @property
     def steps(self) -> int:
         """Steps of the whole run."""
-        return self.config.epochs * max(1, self.config.samples_per_epoch // self.config.batch)
+        return self.config.steps
 
     def _groups(self) -> list[dict]:
         config, trunk = self.config, self.backbone.trunk
@@ -351,7 +351,7 @@ def run(
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    per_epoch = max(1, state.config.samples_per_epoch // state.config.batch)
+    per_epoch = state.config.steps_per_epoch
     with ThreadPoolExecutor(1) as pool:  # the next batch is cut while this one is learnt
         upcoming = pool.submit(draw, data, state.config, state.step)
         while state.step < state.steps:

@@ -81,6 +81,11 @@ class Photo:
         return int(self.pixels.shape[1])
 
     @property
+    def whole(self) -> tuple[float, float, float, float]:
+        """The box of all of it: (x0, y0, x1, y1), pixels."""
+        return (0.0, 0.0, float(self.width), float(self.height))
+
+    @property
     def camera_or_assumed(self) -> Camera:
         """The camera, or the one taken where none is known (contracts 1)."""
         return self.camera or Camera.assumed(self.height, self.width)
