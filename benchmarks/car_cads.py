@@ -51,7 +51,7 @@ STAGES = (
     Stage("alone", 8_000, (224, 336), 1.5e-4, 5e-4),
     Stage("photos", 8_000, (224, 336), 1.5e-4, 5e-4, photos=True),
     Stage("meshes-small", 24_000, (160, 224), 4e-4, 1.5e-3, meshes=True),
-    Stage("meshes", 8_000, (224, 336), 1.5e-4, 5e-4, meshes=True),
+    Stage("meshes", 20_000, (224, 336), 1.5e-4, 5e-4, meshes=True),
 )
 SHOWN = {
     "twelve": "CADs, one of the twelve",

@@ -21,7 +21,7 @@ def _train() -> TrainConfig:
         views=(),
         out="",
         category="",
-        epochs=24,
+        epochs=20,
         samples_per_epoch=1000,
         small=0.6,
         gist=800,
