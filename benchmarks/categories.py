@@ -247,7 +247,7 @@ def classification(
 def category_of(models: Models, path: Path, locate: bool) -> str:
     """Return the category that explains a photo best."""
     photo = read_photo(path)
-    box = None if locate else (0.0, 0.0, float(photo.width), float(photo.height))
+    box = None if locate else photo.whole
     return classify(list(models.values()), photo, box).category
 
 

@@ -54,8 +54,7 @@ def without(args: argparse.Namespace, model: CategoryModel) -> dict[str, list[Ro
     paths = spread(negatives(args), args.limit)
     for path in track(paths, len(paths), "negatives"):
         photo = Photo(pixels_of(path))
-        whole = (0.0, 0.0, float(photo.width), float(photo.height))
-        rows["box"].append(row_of(estimate(model, photo, whole), None))
+        rows["box"].append(row_of(estimate(model, photo, photo.whole), None))
         rows["no box"].append(row_of(estimate(model, photo), None))
     return rows
 

@@ -35,7 +35,7 @@ def test_a_photo_of_a_car_is_called_one():
     namer = bundled_namer()
     for name in ("car_side_0013.jpg", "car_side_0003.jpg"):
         photo = read_photo(PHOTOS / name)
-        whole = (0.0, 0.0, float(photo.width), float(photo.height))
+        whole = photo.whole
         names = namer.named(photo.pixels, [whole])[0]
         assert float(names.sum()) == pytest.approx(1, abs=1e-4)
         told = category_odds(names, sorted(CLASSES))

@@ -117,7 +117,7 @@ class TrainConfig:
     gist: int = 0
     """crops from which the gist, presence and view, is learnt at the end; 0: none"""
     small: float = 0.0
-    """first share of the steps that see crops of two thirds the size, in less than half the time"""
+    """first share of the steps that see crops of two thirds the size, in less time"""
     save_every: int = 100
     """steps between two checkpoints"""
     seed: int = 0
